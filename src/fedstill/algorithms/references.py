@@ -1,0 +1,16 @@
+"""The two references every federation is measured against: no exchange at all, and no secrets at all."""
+
+from __future__ import annotations
+
+from fedstill.messages import Recipe
+from fedstill.strategy import Strategy, nobody
+
+
+def local() -> Strategy:
+    """Nobody talks; everyone keeps its own model or the floor."""
+    return Strategy("local", nobody, Recipe(), rounds=0)
+
+
+def pooled() -> Strategy:
+    """Everyone trains its kind of model on everyone's rows: what sharing all data would give. Simulation only."""
+    return Strategy("pooled", nobody, Recipe(), rounds=0, pooled=True)

@@ -1,0 +1,208 @@
+"""The command line: reads files, shows what happens, decides nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+import fedstill
+from fedstill.cli.data import data
+from fedstill.errors import FedstillError
+
+OK, BUG, WRONG, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: fine; a fault of fedstill; something the user can mend; stopped by the user."""
+
+SET = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the file: rounds=5, data.file=my.csv, participants.AEP.learner=mlp.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(fedstill.__version__, prog_name="fedstill")
+def cli() -> None:
+    """Federated distillation: better energy models together, without showing each other the data.
+
+    \b
+    Examples:
+      fedstill demo                          twelve enterprises on real load profiles
+      fedstill check my-federation.toml      what would happen, and what is wrong
+      fedstill run my-federation.toml --out runs/mine
+      fedstill predict runs/mine/models/plant-a new-readings.csv
+    """
+
+
+cli.add_command(data)
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option(
+    "--data",
+    "source",
+    type=click.Choice(["simbench", "synthetic"]),
+    default="simbench",
+    show_default=True,
+    help="Measured profiles (downloaded once, 91 MB), or generated ones.",
+)
+@SET
+@JSON
+@QUIET
+def demo(out: Path, source: str, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
+    """Run a federation of twelve enterprises and write a report.
+
+    \b
+    Examples:
+      fedstill demo
+      fedstill demo --data synthetic --out runs/synthetic
+      fedstill demo --set strategy.select=client --set rounds=2
+    """
+    from fedstill.cli import running
+
+    running.demo(out, source, changes, as_json=as_json, quiet=quiet)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report and models  [default: runs/NAME]")
+@SET
+@JSON
+@QUIET
+def run(file: Path, out: Path | None, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
+    """Run the federation that FILE describes.
+
+    \b
+    Examples:
+      fedstill run examples/pjm.toml --out runs/pjm
+      fedstill run my.toml --set strategy.name=fedmd --set rounds=3 --json
+    """
+    from fedstill.cli import running
+
+    running.run(file, out, changes, as_json=as_json, quiet=quiet)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@SET
+@JSON
+def check(file: Path, changes: Sequence[str], as_json: bool) -> None:
+    """Read FILE and the data it names, and explain what `run` would do. Trains nothing.
+
+    \b
+    Example:
+      fedstill check my-federation.toml
+    """
+    from fedstill.cli import running
+
+    running.check(file, changes, as_json=as_json)
+
+
+@cli.command()
+@click.argument("model_dir", type=click.Path(path_type=Path))
+@click.argument("readings", type=click.Path(path_type=Path), metavar="DATA")
+@click.option("--site", help="The site's name, where DATA holds many.")
+@click.option("--timezone", help="Zone of the site, where DATA has plain clock times: Europe/Berlin.")
+@click.option("--unit", help="Unit of the load column, where its name does not say it: kWh, kW, MW.")
+@click.option("--from", "first", metavar="DATE", help="First day to forecast  [default: the day after the last reading]")
+@click.option("--days", type=click.IntRange(1, 3660), default=1, show_default=True, help="Days to forecast.")
+@click.option("--out", type=click.Path(path_type=Path), help="CSV to write  [default: standard output]")
+@JSON
+def predict(
+    model_dir: Path,
+    readings: Path,
+    site: str | None,
+    timezone: str | None,
+    unit: str | None,
+    first: str | None,
+    days: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Forecast with a participant's model: DATA holds its readings up to the day before.
+
+    For a classification model DATA is a table of cases, and each gets its class probabilities.
+
+    \b
+    Examples:
+      fedstill predict runs/demo/models/G0-A readings.csv --timezone Europe/Berlin
+      fedstill predict runs/pjm/models/AEP aep.csv --from 2018-01-01 --days 7 --out week.csv
+    """
+    from fedstill.cli import predicting
+
+    layout = {key: value for key, value in (("timezone", timezone), ("unit", unit)) if value is not None}
+    predicting.predict(model_dir, readings, site, layout, first, days, out, as_json=as_json)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@JSON
+def report(folder: Path, as_json: bool) -> None:
+    """Show the table of a finished run in FOLDER, and write its report.html anew.
+
+    \b
+    Example:
+      fedstill report runs/demo
+    """
+    from fedstill.cli import running
+
+    running.report(folder, as_json=as_json)
+
+
+@cli.command()
+@JSON
+def algorithms(as_json: bool) -> None:
+    """List algorithms, learners and codecs, built in and from installed packages.
+
+    \b
+    Example:
+      fedstill algorithms
+    """
+    from fedstill import plugins
+
+    listed = {group: plugins.summaries(group) for group in ("algorithms", "learners", "codecs")}
+    if as_json:
+        print_json(listed)
+        return
+    for group, entries in listed.items():
+        click.echo(f"{group}:")
+        for name, summary in entries.items():
+            click.echo(f"  {name:24} {summary}")
+
+
+def print_json(value: Any) -> None:
+    """Print JSON for other programs."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        cli.main(args=arguments, prog_name="fedstill", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except FedstillError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(WRONG)
+    except OSError as error:
+        click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        sys.exit(WRONG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""FEDERATION.toml: who takes part in what, with which algorithm. Every key is checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fedstill.errors import ConfigError
+from fedstill.plugins import did_you_mean
+
+Span = tuple[str | None, str | None]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    """A table of the file: a key that is not known is refused."""
+
+
+class DataTable(_Table, kw_only=True):
+    """`[data]`: where the data are and how they are laid out; participants may say otherwise.
+
+    Attributes
+    ----------
+    file:
+        CSV or Parquet, relative to the federation file's folder or else to the current one; or "simbench".
+    site:
+        The site's name within a file of many; a participant's own name unless given.
+    timezone, site_column, timestamp, load, unit, negative, duplicates, ambiguous, separator, decimal:
+        The layout, see `fedstill.energy.frame.Layout`.
+    """
+
+    file: str | None = None
+    site: str | None = None
+    timezone: str | None = None
+    site_column: str | None = None
+    timestamp: str | None = None
+    load: str | None = None
+    unit: str | None = None
+    negative: str | None = None
+    duplicates: str | None = None
+    ambiguous: str | None = None
+    separator: str | None = None
+    decimal: str | None = None
+
+    def over(self, default: DataTable) -> DataTable:
+        """This table, with what it leaves open taken from another."""
+        chosen = {
+            key: getattr(self, key) if getattr(self, key) is not None else getattr(default, key)
+            for key in DataTable.__struct_fields__
+        }
+        return DataTable(**chosen)
+
+
+class ParticipantTable(DataTable, kw_only=True):
+    """`[[participants]]`: an enterprise, its data, its learner."""
+
+    name: str
+    learner: str = "hist_gradient_boosting"
+    options: dict[str, Any] = {}
+    history: Span = (None, None)
+
+
+class TransferTable(DataTable, kw_only=True):
+    """`[transfer]`: public data that everybody may read, of one `site` or of several `sites`."""
+
+    sites: list[str] = []
+    history: Span = (None, None)
+    items: int = 2000
+
+
+class FederationFile(_Table, kw_only=True):
+    """The whole file.
+
+    Attributes
+    ----------
+    task:
+        `kind` and the settings of the task.
+    strategy:
+        `name` and the options of the algorithm.
+    rounds, quorum, workers, seed, codec:
+        See `fedstill.federation.Federation`.
+    """
+
+    name: str = ""
+    rounds: int = 1
+    quorum: int | None = None
+    workers: int = 1
+    seed: int = 0
+    codec: str = "raw"
+    task: dict[str, Any] = msgspec.field(default_factory=lambda: {"kind": "forecast"})
+    data: DataTable = msgspec.field(default_factory=DataTable)
+    transfer: TransferTable = msgspec.field(default_factory=TransferTable)
+    strategy: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "grouped"})
+    participants: list[ParticipantTable] = []
+
+
+def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
+    """Read and check a federation file.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    changes:
+        `key=value` texts that replace what the file says: "rounds=5", "data.file=other.csv",
+        "participants.AEP.learner=mlp". A value is read as TOML, or else as text.
+
+    Raises
+    ------
+    ConfigError
+        Where the file is missing, is no TOML, or a key or value is wrong; names the key and the remedy.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(
+            "there is no such file", where=str(path), remedy="Give the path of a FEDERATION.toml; examples/ has some"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check its permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not TOML: {error}", where=str(path), remedy="Mend that line") from None
+    for change in changes:
+        _change(raw, change)
+    return parse(raw, where=str(path))
+
+
+def parse(raw: Mapping[str, Any], where: str = "") -> FederationFile:
+    """Check what a federation file says. Raises ConfigError."""
+    return convert(raw, FederationFile, where)
+
+
+def convert(raw: Any, kind: Any, where: str) -> Any:
+    """Check a value against a type. Raises ConfigError that names the key and the remedy."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at ")
+        key = place.strip("`").removeprefix("$").removeprefix(".") or "top level"
+        unknown = re.match(r"Object contains unknown field `(.*)`", text)
+        missing = re.match(r"Object missing required field `(.*)`", text)
+        here = f"{where}, {key}" if where else key
+        if unknown:
+            remedy = did_you_mean(unknown[1], _fields(kind, key))
+            raise ConfigError(f"there is no key '{unknown[1]}'", where=here, remedy=remedy) from None
+        if missing:
+            raise ConfigError(f"the key '{missing[1]}' is missing", where=here, remedy=f"Add {missing[1]} = ...") from None
+        raise ConfigError(text[0].lower() + text[1:], where=here, remedy="Change the value") from None
+
+
+def _fields(kind: Any, key: str) -> tuple[str, ...]:
+    tables = {"data": DataTable, "transfer": TransferTable, "participants": ParticipantTable}
+    table = tables.get(re.split(r"[.\[]", key)[0], kind)
+    fields: tuple[str, ...] = getattr(table, "__struct_fields__", tuple(getattr(table, "__dataclass_fields__", ())))
+    return fields
+
+
+def _change(raw: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"'{change}' is no change", where="--set", remedy="Write key=value, for example rounds=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    at: Any = raw
+    for part in path:
+        at = _entry(at, part, change)
+    if not isinstance(at, dict):
+        raise ConfigError(f"'{key}' leads nowhere", where="--set", remedy="Name a key of a table")
+    at[last] = value
+
+
+def _entry(at: Any, part: str, change: str) -> Any:
+    if isinstance(at, dict):
+        return at.setdefault(part, {})
+    if isinstance(at, list):
+        for position, entry in enumerate(at):
+            if isinstance(entry, dict) and part in (str(position), entry.get("name")):
+                return entry
+        named = [entry.get("name", str(i)) for i, entry in enumerate(at) if isinstance(entry, dict)]
+        raise ConfigError(f"no entry '{part}' in '{change}'", where="--set", remedy=did_you_mean(part, named))
+    raise ConfigError(f"'{part}' in '{change}' leads nowhere", where="--set", remedy="Name a key of a table")

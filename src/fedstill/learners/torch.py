@@ -1,0 +1,266 @@
+"""Networks in PyTorch, one for tables and one for sequences; needs the extra `torch`."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from fedstill.errors import ConfigError, LearnerError
+from fedstill.labels import Array, Outputs, Parameters, Space
+from fedstill.learners.base import BaseLearner, Option, Rows, Scale, check_parameters, need
+
+torch = need("torch", "torch")
+tensors = need("safetensors.numpy", "torch")
+nn = torch.nn
+
+BANDWIDTH = 0.05
+"""Half-width of the rounded kink of the pinball loss, in units of the (standardised) target."""
+
+
+@contextmanager
+def _quiet(seed: int) -> Iterator[None]:
+    """One thread and a random state of our own; both are as they were afterwards."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        torch.set_num_threads(
+            1
+        )  # sums in a fixed order, so that results do not depend on the machine's cores
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+class _Network(BaseLearner):
+    """What both networks share: loss, training by Adam, federated parameters, storage.
+
+    Distillation minimises one loss over private and transfer rows, each part with its share of the weight.
+    This is FedMD's "digest" of the consensus and "revisit" of private data (Li and Wang 2019,
+    arXiv:1910.03581) in one phase, so neither is forgotten for the other and the result does not depend on
+    what the network had learned before.
+
+    Quantiles are learned all at once by the pinball loss, smoothed by a logistic kernel (He, Pan, Tan and
+    Zhou, Journal of Econometrics 2023), and sorted when predicted. Classes are learned by cross-entropy
+    with the soft targets, which differs from the Kullback-Leibler divergence by a constant.
+
+    `fit` and `distil` put rows on a scale of their own (`Scale`). Averaged networks must share one: after
+    `initialise` and `set_parameters` rows are taken as they come, on the federation's common scale, and
+    only clipped to +-3. Therefore `parameters` after `fit` or `distil` is refused.
+    """
+
+    def __init__(self, outputs: Outputs, seed: int = 0, **options: Any) -> None:
+        super().__init__(outputs, seed, **options)
+        self._net: Any = None
+        self._scale = Scale.common(1)
+
+    @abstractmethod
+    def _build(self, n_features: int) -> Any:
+        """Make the network, its weights drawn from torch's random state."""
+
+    def _say(self, net: Any, Z: Any) -> Any:
+        """What a network says about scaled rows, (n, k)."""
+        return net(Z)
+
+    def initialise(self, n_features: int) -> Self:
+        """Set start weights; see `Parametric.initialise`."""
+        with _quiet(self.seed):
+            self._net = self._build(n_features)
+        self._scale, self.n_features = Scale.common(n_features), n_features
+        return self
+
+    def parameters(self) -> Parameters:
+        """Weights and biases, float32; see `Parametric.parameters`."""
+        self._trained()
+        if not self._scale.is_common:
+            raise LearnerError(
+                "this network was fitted on a scale of its own, so its parameters mean nothing to others",
+                remedy="Call initialise and train instead of fit",
+            )
+        return self._arrays()
+
+    def _arrays(self) -> dict[str, Array]:
+        return {name: array.detach().numpy().copy() for name, array in self._net.named_parameters()}
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take on weights; see `Parametric.set_parameters`."""
+        n_features = self._trained()
+        check_parameters(self._arrays(), parameters)
+        with torch.no_grad():
+            for name, array in self._net.named_parameters():
+                array.copy_(torch.tensor(np.array(parameters[name], np.float32)))
+        self._scale = Scale.common(n_features)
+
+    def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
+        """Go on with Adam from the present weights; see `Parametric.train`."""
+        rows = Rows.private(self.outputs, X, y, self._trained()).filled()
+        self._adam(rows, epochs, lambda _: learning_rate)
+
+    def loss(self, X: Array, y: Array) -> float:
+        """Mean loss over rows at the present weights: what `gradient` is the gradient of."""
+        return float(self._exact_loss(X, y)[1])
+
+    def gradient(self, X: Array, y: Array) -> Parameters:
+        """Gradient of `loss` over all rows, computed in float64; see `Parametric.gradient`."""
+        net, loss = self._exact_loss(X, y)
+        with _quiet(self.seed):
+            loss.backward()
+        return {name: array.grad.numpy().astype(np.float32) for name, array in net.named_parameters()}
+
+    def _exact_loss(self, X: Array, y: Array) -> tuple[Any, Any]:
+        rows = Rows.private(self.outputs, X, y, self._trained()).filled()
+        with _quiet(self.seed):
+            net = copy.deepcopy(self._net).double()
+            return net, self._loss(net, *self._tensors(rows, torch.float64))
+
+    def _tensors(self, rows: Rows, dtype: Any) -> tuple[Any, Any, Any]:
+        weight = rows.weight / rows.weight.mean()
+        arrays = (self._scale.inputs(rows.X), self._scale.targets(rows.target), weight)
+        inputs, target, each = (torch.tensor(array, dtype=dtype) for array in arrays)
+        return inputs, target, each[:, None]
+
+    def _loss(self, net: Any, Z: Any, target: Any, weight: Any) -> Any:
+        said = self._say(net, Z)
+        if self.outputs.space is Space.PROBABILITIES:
+            return -(weight * target * torch.log_softmax(said, dim=1)).sum(dim=1).mean()
+        levels = torch.tensor(self.outputs.levels, dtype=said.dtype)
+        miss = (target - said) / BANDWIDTH
+        return (weight * BANDWIDTH * (levels * miss + nn.functional.softplus(-miss))).mean()
+
+    def _learn(self, rows: Rows) -> None:
+        self.initialise(rows.X.shape[1])
+        self._scale = Scale.of(self.outputs, rows)
+        rate = self.options["learning_rate"]
+        self._adam(rows, self.options["epochs"], lambda done: rate * (1 - done))
+
+    def _adam(self, rows: Rows, epochs: int, rate: Callable[[float], float]) -> None:
+        """Mini-batches by Adam (Kingma and Ba, ICLR 2015); `rate` gets the part that is done, 0 to 1."""
+        random, batch = np.random.default_rng(self.seed), self.options["batch"]
+        decay = self.options["decay"] / len(rows.X)
+        with _quiet(self.seed):
+            inputs, target, weight = self._tensors(rows, torch.float32)
+            arrays = list(self._net.parameters())
+            optimiser = torch.optim.Adam(
+                [
+                    {"params": [array for array in arrays if array.ndim > 1], "weight_decay": decay},
+                    {"params": [array for array in arrays if array.ndim == 1]},
+                ]
+            )
+            for epoch in range(epochs):
+                order = torch.tensor(random.permutation(len(rows.X)))
+                for chosen in order.split(batch):
+                    for group in optimiser.param_groups:
+                        group["lr"] = rate(epoch / epochs)
+                    optimiser.zero_grad()
+                    self._loss(self._net, inputs[chosen], target[chosen], weight[chosen]).backward()
+                    optimiser.step()
+
+    def _raw(self, X: Array) -> Array:
+        with _quiet(self.seed), torch.inference_mode():
+            said = self._say(self._net, torch.tensor(self._scale.inputs(X), dtype=torch.float32))
+            if self.outputs.space is Space.PROBABILITIES:
+                said = torch.softmax(said, dim=1)
+        return (
+            said.numpy() if self.outputs.space is Space.PROBABILITIES else self._scale.restore(said.numpy())
+        )
+
+    def _write(self, folder: Path) -> None:
+        tensors.save_file({**self._arrays(), **self._scale.arrays()}, folder / "model.safetensors")
+
+    def _read(self, folder: Path) -> None:
+        arrays = tensors.load_file(folder / "model.safetensors")
+        self.initialise(self._trained())
+        self.set_parameters({name: array for name, array in arrays.items() if not name.startswith("scale.")})
+        self._scale = Scale.from_arrays(arrays)
+
+    def _head(self, wide: int) -> Any:
+        """Layers from so many numbers to the outputs."""
+        layers = []
+        for hidden in self.options["hidden"]:
+            layers += [nn.Linear(wide, hidden), nn.ReLU()]
+            wide = hidden
+        return nn.Sequential(*layers, nn.Linear(wide, len(self.outputs)))
+
+
+class TorchMLP(_Network):
+    """A multi-layer perceptron on the columns as they are."""
+
+    kind = "torch_mlp"
+    OPTIONS: ClassVar = {
+        "hidden": Option((64,), 1, 100_000),
+        "epochs": Option(80, 1, 100_000),
+        "batch": Option(64, 1, 1_000_000),
+        "learning_rate": Option(0.004, 1e-9, 10),
+        "decay": Option(10.0, 0, 1e9),
+    }
+
+    def _build(self, n_features: int) -> Any:
+        return self._head(n_features)
+
+
+class TorchSequence(_Network):
+    """A temporal convolution over recent history, joined by the other columns in a perceptron.
+
+    Each layer convolves in time and halves the length (stride 2), until 8 steps are left: the convolutional
+    encoder for series of Bai, Kolter and Koltun 2018 (arXiv:1803.01271) with strides in place of dilation,
+    which suits an encoder that need not say anything in between and is several times quicker on a
+    processor.
+
+    Parameters
+    ----------
+    outputs, seed:
+        As for every learner.
+    sequence:
+        (start, stop): the columns of X that are the history in the order of time; without it all of them.
+    channels:
+        Numbers per step that the convolutions carry.
+    hidden, epochs, batch, learning_rate, decay:
+        As in TorchMLP.
+    """
+
+    kind = "torch_sequence"
+    OPTIONS: ClassVar = {
+        **TorchMLP.OPTIONS,
+        "sequence": Option((), 0, 1_000_000),
+        "channels": Option(16, 1, 10_000),
+    }
+
+    def __init__(self, outputs: Outputs, seed: int = 0, **options: Any) -> None:
+        super().__init__(outputs, seed, **options)
+        sequence = self.options["sequence"]
+        if sequence and (len(sequence) != 2 or sequence[0] >= sequence[1]):
+            raise ConfigError(
+                f"TorchSequence cannot take sequence = {sequence}",
+                remedy="Give the first column of the history and the one after its last, as in (0, 168)",
+            )
+
+    def _range(self, n_features: int) -> tuple[int, int]:
+        start, stop = self.options["sequence"] or (0, n_features)
+        if stop > n_features:
+            raise LearnerError(
+                f"the sequence ends at column {stop} but X has {n_features}",
+                remedy="Change the option 'sequence'",
+            )
+        return start, stop
+
+    def _build(self, n_features: int) -> Any:
+        start, stop = self._range(n_features)
+        length, channels = stop - start, 1
+        layers: list[Any] = []
+        while length > 8 or not layers:
+            layers += [nn.Conv1d(channels, self.options["channels"], 5, stride=2, padding=2), nn.ReLU()]
+            length, channels = (length + 1) // 2, self.options["channels"]
+        static = n_features - (stop - start)
+        encoder = nn.Sequential(*layers, nn.Flatten())
+        return nn.ModuleDict({"encoder": encoder, "head": self._head(length * channels + static)})
+
+    def _say(self, net: Any, Z: Any) -> Any:
+        start, stop = self._range(Z.shape[1])
+        history = net["encoder"](Z[:, None, start:stop])
+        return net["head"](torch.cat([history, Z[:, :start], Z[:, stop:]], dim=1))

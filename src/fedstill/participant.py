@@ -1,0 +1,163 @@
+"""The participant's half of a round, top to bottom: train, predict, encode, answer; decode, distil.
+
+A participant answers one message at a time and knows no algorithm: the recipe in the message says what to do. An answer is
+computed once and sent again as it is: being asked twice never trains or releases twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fedstill.codecs.base import Codec
+from fedstill.errors import FedstillError, LearnerError
+from fedstill.keep import Kept, choose
+from fedstill.labels import Array, Outputs, Release, SoftLabels
+from fedstill.learners.base import Learner, Parametric
+from fedstill.messages import Answer, Ask, Kind, Message, Recipe, Refuse, Reply, Teach
+from fedstill.round import flaw_of_labels
+from fedstill.sites import Rows, Site, loss
+
+
+class MakeLearner(Protocol):
+    """Builds an untrained model of the participant's own kind; a seed of None is the participant's own."""
+
+    def __call__(self, seed: int | None = None) -> Learner:
+        """Build it."""
+        ...
+
+
+class Participant:
+    """An enterprise taking part.
+
+    Parameters
+    ----------
+    site:
+        Its rows and its floor.
+    make:
+        Builds its kind of model.
+    outputs:
+        What every model of the federation predicts.
+    X_transfer:
+        The transfer set's inputs, shape (m, f).
+    codec:
+        The federation's codec.
+    """
+
+    def __init__(self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec) -> None:
+        self.site = site
+        self.make = make
+        self.outputs = outputs
+        self.X_transfer = X_transfer
+        self.codec = codec
+        self.distilled: Learner | None = None
+        self.losses: dict[int, float] = {}
+        self.notes: list[str] = []
+        self._own: Learner | None = None
+        self._shared: Parametric | None = None
+        self._replies: dict[int, Reply] = {}
+        self._taught = 0
+
+    @property
+    def own(self) -> Learner:
+        """The model that learned from the site's own rows alone."""
+        if self._own is None:
+            self._own = self.make().fit(self.site.train.X, self.site.train.y)
+        return self._own
+
+    def handle(self, message: Message) -> Reply | None:
+        """Answer a question, or learn from a teacher. A fault here becomes a refusal, never a stall."""
+        if isinstance(message, Ask):
+            if message.round not in self._replies:
+                self._replies[message.round] = self._answer(message)
+            return self._replies[message.round]
+        if message.round > self._taught:
+            self._learn(message)
+        return None
+
+    def _answer(self, ask: Ask) -> Reply:
+        party, recipe = self.site.party, ask.recipe
+        try:
+            release = self._labels(recipe) if recipe.release is Kind.LABELS else self._update(recipe)
+            return Answer(ask.round, party, self.codec.encode(release))
+        except FedstillError as error:
+            self.notes.append(f"round {ask.round} refused: {error}")
+            return Refuse(ask.round, party, error.what)
+
+    def _labels(self, recipe: Recipe) -> Release:
+        model = self.distilled or self.own
+        values = model.predict(self.X_transfer)
+        labels = SoftLabels.of(range(len(values)), values, self.outputs.space)
+        return Release(labels=labels, count=self._count(recipe), score=self._score(recipe, model))
+
+    def _update(self, recipe: Recipe) -> Release:
+        model, train = self._start(recipe), self.site.train
+        if recipe.release is Kind.GRADIENTS:
+            parameters = model.gradient(train.X, train.y)
+        else:
+            model.train(train.X, train.y, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+            parameters = model.parameters()
+        return Release(parameters=parameters, count=self._count(recipe), score=self._score(recipe, model))
+
+    def _learn(self, teach: Teach) -> None:
+        try:
+            release = self.codec.decode(teach.payload)
+            if release.labels is not None:
+                self.distilled = self._distil(release.labels, teach.recipe.share)
+            else:
+                model = self._start(teach.recipe)
+                model.set_parameters(release.parameters)
+                self.distilled = model
+        except FedstillError as error:
+            self.notes.append(f"the teacher of round {teach.round} was of no use: {error}")
+            return
+        self._taught = teach.round
+        self.losses[teach.round] = self._loss(self.distilled)
+
+    def _distil(self, teacher: SoftLabels, share: float) -> Learner:
+        flaw = flaw_of_labels(teacher, self.outputs, len(self.X_transfer))
+        if flaw:
+            raise LearnerError(f"the teacher cannot be right: {flaw}")
+        train = self.site.train
+        return self.make().distil(train.X, train.y, self.X_transfer, teacher.values, teacher.weight, share)
+
+    def _start(self, recipe: Recipe) -> Parametric:
+        if self._shared is None:
+            model = self.make(seed=recipe.seed)
+            if not isinstance(model, Parametric):
+                raise LearnerError(
+                    f"a {type(model).__name__} has no parameters to share",
+                    remedy="Choose a learner that has them (mlp, torch_mlp, torch_sequence), or distillation",
+                )
+            self._shared = model.initialise(self.X_transfer.shape[1])
+        return self._shared
+
+    def _count(self, recipe: Recipe) -> int:
+        return len(self.site.train) if recipe.count else 0
+
+    def _score(self, recipe: Recipe, model: Learner) -> float:
+        return self._loss(model) if recipe.score else float("nan")
+
+    def _loss(self, model: Learner) -> float:
+        return loss(self.outputs, self.site.valid.y, model.predict(self.site.valid.X))
+
+    def learn_from(self, rows: Rows) -> None:
+        """Take a model of these rows for the distilled one: only the `pooled` reference does this."""
+        self.distilled = self.make().fit(rows.X, rows.y)
+
+    def predict(self, X: Array) -> dict[str, Array]:
+        """What each candidate model says: "distilled" (once there is one), "own" and "floor", each (n, k)."""
+        predictions: dict[str, Array] = {}
+        if self.distilled is not None:
+            predictions["distilled"] = self.distilled.predict(X)
+        return {**predictions, "own": self.own.predict(X), "floor": self.site.floor.predict(X)}
+
+    def models(self, kept: Kept) -> dict[str, Learner]:
+        """The trained models that a kept choice is made of, by name."""
+        candidates = {"distilled": self.distilled, "own": self.own}
+        return {name: model for name, model in candidates.items() if model is not None and name in kept.weights}
+
+    def choose(self, candidates: Mapping[str, Array] | None = None) -> Kept:
+        """Decide by the held-back rows what to keep; `candidates` are predictions of them (default: all models)."""
+        valid = self.site.valid
+        return choose(self.outputs, valid, self.predict(valid.X) if candidates is None else candidates)

@@ -1,0 +1,123 @@
+"""Everything that has a name in a federation file, and where it lives: imported only when chosen.
+
+Others add to these tables by an entry point in their own package, for example::
+
+    [project.entry-points."fedstill.algorithms"]
+    my-method = "my_package.my_module:my_method"
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from fedstill.errors import ConfigError, FedstillError, MissingExtra
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "algorithms": {
+        "local": "fedstill.algorithms.references:local",
+        "pooled": "fedstill.algorithms.references:pooled",
+        "fedmd": "fedstill.algorithms.fedmd:fedmd",
+        "grouped": "fedstill.algorithms.grouped:grouped",
+        "fedavg": "fedstill.algorithms.fedavg:fedavg",
+        "fedsgd": "fedstill.algorithms.fedsgd:fedsgd",
+    },
+    "learners": {
+        "lightgbm": "fedstill.learners.lightgbm:LightGBM",
+        "xgboost": "fedstill.learners.xgboost:XGBoost",
+        "hist_gradient_boosting": "fedstill.learners.sklearn:HistGradientBoosting",
+        "extra_trees": "fedstill.learners.sklearn:ExtraTrees",
+        "mlp": "fedstill.learners.sklearn:MLP",
+        "linear": "fedstill.learners.sklearn:Linear",
+        "sklearn": "fedstill.learners.sklearn:Estimator",
+        "torch_mlp": "fedstill.learners.torch:TorchMLP",
+        "torch_sequence": "fedstill.learners.torch:TorchSequence",
+    },
+    "tasks": {
+        "forecast": "fedstill.tasks.forecast:Forecast",
+        "classification": "fedstill.tasks.classification:Classification",
+    },
+    "codecs": {
+        "raw": "fedstill.codecs.raw:Raw",
+    },
+}
+"""Group -> name -> "module:attribute"."""
+
+
+def names(group: str) -> dict[str, str]:
+    """All names of a group, built in and from entry points, with the place each lives at."""
+    added = {point.name: point.value for point in entry_points(group=f"fedstill.{group}")}
+    return {**BUILT_IN[group], **added}
+
+
+def resolve(group: str, name: str) -> Any:
+    """Import what a name stands for.
+
+    Raises
+    ------
+    ConfigError
+        Where nothing has that name, or what an entry point names cannot be imported.
+    MissingExtra
+        Where a library that it needs is not installed.
+    """
+    known = names(group)
+    if name not in known:
+        raise ConfigError(f"there is no {group[:-1]} '{name}'", remedy=did_you_mean(name, known))
+    module, _, attribute = known[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        extra = (error.name or "").partition(".")[0]
+        raise MissingExtra(
+            f"{group[:-1]} '{name}' needs the package '{extra}', which is not installed",
+            remedy=f'Run: pip install "fedstill[{extra}]"',
+        ) from None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{group[:-1]} '{name}' at {known[name]} cannot be imported: {error}") from None
+
+
+def build(group: str, name: str, options: Mapping[str, Any], *arguments: Any, where: str = "") -> Any:
+    """Resolve a name and call it with options, each checked against its signature.
+
+    Raises
+    ------
+    ConfigError
+        Where an option is not one of the builder's.
+    """
+    builder = resolve(group, name)
+    accepted = inspect.signature(builder).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        allowed = [p.name for p in list(accepted.values())[len(arguments) :] if p.name != "self"]
+        for option in options:
+            if option not in allowed:
+                raise ConfigError(
+                    f"{group[:-1]} '{name}' has no option '{option}'",
+                    where=where,
+                    remedy=did_you_mean(option, allowed),
+                )
+    return builder(*arguments, **options)
+
+
+def summaries(group: str) -> dict[str, str]:
+    """First line of the docstring of everything in a group, or why it cannot be imported."""
+    told = {}
+    for name in names(group):
+        try:
+            told[name] = (inspect.getdoc(inspect.getmodule(resolve(group, name))) or "").partition("\n")[0]
+        except FedstillError as error:
+            told[name] = error.remedy or error.what
+    return told
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """A remedy that lists what there is, the nearest first."""
+    ordered = sorted(known)
+    if not ordered:
+        return "There are none"
+    close = difflib.get_close_matches(word, ordered, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}There are: {', '.join(ordered)}"

@@ -1,0 +1,114 @@
+"""What a task is: it turns a site's data into rows, and model outputs back into units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedstill.labels import Array, Outputs
+from fedstill.sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """The rows on which models are judged at the end, which nothing before has seen.
+
+    Attributes
+    ----------
+    X:
+        Inputs, shape (n, f).
+    actual:
+        The truth in its own unit (kW), or class indices, shape (n,).
+    base, scale:
+        `base + scale * output` is a model's output in the truth's unit, shape (n,); None for classes.
+    block:
+        Local day since 1970-01-01, or row number, shape (n,): what is resampled together.
+    time:
+        UTC start of each interval, datetime64[ns]; None for classes.
+    rules:
+        Other floors by name (`naive_day`, ...), in the truth's unit, shape (n,).
+    """
+
+    X: Array
+    actual: Array
+    block: Array
+    base: Array | None = None
+    scale: Array | None = None
+    time: Array | None = None
+    rules: Mapping[str, Array] = field(default_factory=dict)
+
+    def restore(self, predicted: Array) -> Array:
+        """Model outputs, shape (n, k), in the truth's unit."""
+        if self.base is None or self.scale is None:
+            return predicted
+        restored: Array = self.base[:, None] + self.scale[:, None] * predicted
+        return restored
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A site made ready: what it learns from, what it is judged on, and what its owner should know."""
+
+    site: Site
+    examination: Examination
+    notes: tuple[str, ...] = ()
+    left_out_rows: int = 0
+    zone: str | None = None
+    scale: float = 1.0
+    """What a model output of 1 is in the truth's unit."""
+
+
+@dataclass(frozen=True, eq=False)
+class TransferSet:
+    """Unlabelled inputs that all participants can read.
+
+    Attributes
+    ----------
+    X:
+        Inputs, float32, shape (m, f); items are its row numbers.
+    n_bytes:
+        What it takes to hand the data behind `X` to one participant, as float32.
+    """
+
+    X: Array
+    n_bytes: int
+
+    def sample(self, items: int, seed: int) -> TransferSet:
+        """At most so many of its items, drawn at random, in their order."""
+        if len(self.X) <= items:
+            return self
+        drawn = np.sort(np.random.default_rng(seed).choice(len(self.X), items, replace=False))
+        return TransferSet(self.X[drawn], self.n_bytes)
+
+    def scaling(self) -> tuple[Array, Array]:
+        """Mean and standard deviation of each column, float32: a public scale on which all models' inputs are put."""
+        spread = self.X.std(axis=0, dtype=np.float64)
+        centre = self.X.mean(axis=0, dtype=np.float64)
+        return centre.astype(np.float32), np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
+
+
+class Task(Protocol):
+    """What is predicted, the same for all participants of a federation."""
+
+    name: str
+
+    @property
+    def outputs(self) -> Outputs:
+        """What every model predicts."""
+        ...
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+        ...
+
+    def prepare(self, party: str, data: Any, history: tuple[str | None, str | None] = (None, None)) -> Prepared:
+        """Make a site's data ready; `history` bounds what it learns from. Raises DataError."""
+        ...
+
+    def transfer(self, data: Any) -> TransferSet:
+        """Make a transfer set of public data. Raises DataError."""
+        ...

@@ -1,0 +1,144 @@
+"""Classes from a table: one row a case, one column the class, the others what is known about it."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fedstill.errors import ConfigError, DataError
+from fedstill.labels import Array, Outputs, Space
+from fedstill.sites import Floor, Rows, Site
+from fedstill.tasks.base import Examination, Prepared, TransferSet
+
+MIN_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The classification task.
+
+    Attributes
+    ----------
+    target:
+        The column that holds the class.
+    classes:
+        All classes there are, as text; public, so that a site that lacks one still speaks of it.
+    columns:
+        Numeric columns that models see.
+    categories:
+        Other columns that models see, with the values each can have; a value that is not listed is none of them.
+    validation, test:
+        Shares of a site's rows held back to choose what to keep, and to judge it, drawn at random.
+    seed:
+        Seed of that draw.
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]] | None = None
+    validation: float = 0.2
+    test: float = 0.25
+    seed: int = 0
+    name: str = "classification"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be."""
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ConfigError(
+                f"classes {list(self.classes)} are not two or more different ones",
+                where="task.classes",
+                remedy='Write for example classes = ["off", "on"]',
+            )
+        if self.validation < 0 or self.test <= 0 or self.validation + self.test >= 1:
+            raise ConfigError(
+                f"validation = {self.validation} and test = {self.test} leave nothing to learn from",
+                where="task",
+                remedy="Use shares such as validation = 0.2, test = 0.25",
+            )
+
+    @property
+    def outputs(self) -> Outputs:
+        """Probabilities of the classes."""
+        return Outputs(Space.PROBABILITIES, self.classes)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+        listed = (self.categories or {}).items()
+        return (*self.columns, *(f"{column}={value}" for column, values in listed for value in values))
+
+    def prepare(
+        self, party: str, data: pd.DataFrame, history: tuple[str | None, str | None] = (None, None)
+    ) -> Prepared:
+        """Make a site's table ready. Raises DataError where it does not fit the task."""
+        del history  # rows of a table have no time
+        X = self.inputs(data, party)
+        y = self._targets(data, party)
+        # Drawn by name, so that another participant changes nothing for this one.
+        order = np.random.default_rng([self.seed, zlib.crc32(party.encode())]).permutation(len(y))
+        n_test, n_valid = round(self.test * len(y)), round(self.validation * len(y))
+        test, valid, train = np.split(order, [n_test, n_test + n_valid])
+        for name, rows in (("learn from", train), ("be judged on", test)):
+            if len(rows) < MIN_ROWS:
+                raise DataError(
+                    f"{len(rows)} rows are left to {name}, {MIN_ROWS} are needed",
+                    where=f"site {party}",
+                    remedy="Give more rows, or change task.test and task.validation",
+                )
+        site = Site(party, Rows(X[train], y[train]), Rows(X[valid], y[valid]), Floor.fit(self.outputs, y[train]))
+        return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
+
+    def transfer(self, data: pd.DataFrame) -> TransferSet:
+        """Make a public table a transfer set; its class column, if it has one, is not read."""
+        X = self.inputs(data, "transfer set")
+        return TransferSet(X, X.nbytes)
+
+    def inputs(self, data: pd.DataFrame, site: str) -> Array:
+        """Inputs of a table's rows, float32, shape (n, f)."""
+        for column in (*self.columns, *(self.categories or {})):
+            if column not in data:
+                raise DataError(
+                    f"column '{column}' is missing",
+                    where=f"site {site}",
+                    remedy=f"Columns are: {', '.join(map(str, data.columns))}",
+                )
+        parts = [_numeric(data[column], site) for column in self.columns]
+        for column, values in (self.categories or {}).items():
+            text = data[column].astype(str).to_numpy()
+            parts += [(text == value).astype(np.float32) for value in values]
+        return np.column_stack(parts).astype(np.float32) if parts else np.zeros((len(data), 0), np.float32)
+
+    def _targets(self, data: pd.DataFrame, site: str) -> Array:
+        if self.target not in data:
+            raise DataError(
+                f"the class column '{self.target}' is missing",
+                where=f"site {site}",
+                remedy=f"Columns are: {', '.join(map(str, data.columns))}",
+            )
+        text = data[self.target].astype(str)
+        codes = pd.Categorical(text, categories=list(self.classes)).codes.astype(np.int64)
+        if (codes < 0).any():
+            row = int(np.argmax(codes < 0))
+            raise DataError(
+                f"class '{text.iloc[row]}' in row {row + 1} is not one of {', '.join(self.classes)}",
+                where=f"site {site}, column {self.target}",
+                remedy="Add it to task.classes or mend the table",
+            )
+        return np.asarray(codes)
+
+
+def _numeric(column: pd.Series, site: str) -> Array:
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"'{column.iloc[row]}' in row {row + 1} is no finite number",
+            where=f"site {site}, column {column.name}",
+            remedy="Mend or leave out the row, or list the column under task.categories",
+        )
+    return values.astype(np.float32)

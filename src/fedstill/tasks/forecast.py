@@ -1,0 +1,447 @@
+"""Day-ahead load as quantiles, issued at a stated hour, from what is known at that hour.
+
+One row is one interval of one local day. Its target is the residual of the load over the seasonal-naive
+rule, divided by the site's scale; its inputs say when it is, what the load was at the same time on the last known
+days, the last known 24 hours, and what is known in advance. All inputs are relative to the site's recent
+level and scale, so that a model of one site says something about another.
+
+Nothing an input is made of ends after the issue time; `tests/tasks/test_forecast.py` proves it by changing
+everything that comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from fedstill.energy.calendar import days_back, local_calendar
+from fedstill.energy.frame import SiteLoad, resample, window
+from fedstill.errors import ConfigError, DataError
+from fedstill.labels import Array, Outputs, Space
+from fedstill.sites import Floor, Rows, Site
+from fedstill.tasks.base import Examination, Prepared, TransferSet
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+LAGS = tuple(range(1, 8))
+"""Days back, counted from the last day whose load at that time is known."""
+RECENT_HOURS = 24
+LEVEL_DAYS = 7
+WARM_UP_DAYS = 9
+"""Days before a row that its inputs may look back on: a lag of eight days, and the seven-day level a day earlier."""
+MIN_KNOWN = 0.8
+"""Share of the readings of a window that must be there for its mean to count."""
+MIN_ROWS = 48
+
+_DAY = np.timedelta64(1, "D")
+_HOUR = np.timedelta64(1, "h")
+Naive = Literal["day", "week", "mixed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of one site; `X` (n, f), the rest (n,). Targets are `(load_kw - base) / scale`."""
+
+    X: Array
+    load_kw: Array
+    base: Array
+    scale: Array
+    time: Array
+    day: Array
+    rules: dict[str, Array]
+    left_out: int
+
+    @property
+    def y(self) -> Array:
+        """Targets: residuals over the naive rule in units of the site's scale."""
+        return ((self.load_kw - self.base) / self.scale).astype(np.float32)
+
+    def where(self, chosen: Array) -> Table:
+        """The rows that a mask of shape (n,) chooses."""
+        rules = {name: values[chosen] for name, values in self.rules.items()}
+        parts = (self.X, self.load_kw, self.base, self.scale, self.time, self.day)
+        return Table(*(part[chosen] for part in parts), rules=rules, left_out=self.left_out)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The load-forecasting task.
+
+    Attributes
+    ----------
+    levels:
+        Quantile levels, rising, with 0.5.
+    step:
+        Length of an interval; finer data are averaged to it, None keeps the data's own.
+    issue_hour:
+        Local hour of the day before at which the forecast is issued, 0 to 24 (24: at midnight).
+    naive:
+        The seasonal-naive rule: same time on the last known "day", same time last "week", or the mean of
+        both ("mixed").
+    test:
+        First and last local day (exclusive) on which models are judged; None leaves an end open.
+    validation:
+        Share of the days of the history held back to choose what to keep.
+    covariates:
+        Columns known in advance (weather forecast, production plan).
+    country, subdivision:
+        Whose public holidays count, as in the package `holidays`.
+    """
+
+    levels: tuple[float, ...] = LEVELS
+    step: str | None = "1h"
+    issue_hour: int = 24
+    naive: Naive = "day"
+    test: tuple[str | None, str | None] = (None, None)
+    validation: float = 0.2
+    covariates: tuple[str, ...] = ()
+    country: str | None = None
+    subdivision: str | None = None
+    name: str = "forecast"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be."""
+        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if not (self.levels and rising and 0 < self.levels[0] and self.levels[-1] < 1 and 0.5 in self.levels):
+            raise ConfigError(
+                f"quantile levels {list(self.levels)} are not rising numbers between 0 and 1 with 0.5",
+                where="task.levels",
+                remedy=f"Write for example levels = {list(LEVELS)}",
+            )
+        if not 0 <= self.issue_hour <= 24:
+            raise ConfigError(
+                f"issue hour {self.issue_hour} is no hour of a day", where="task.issue_hour", remedy="Use 0 to 24"
+            )
+        if not 0 <= self.validation < 1:
+            raise ConfigError(
+                f"validation = {self.validation} is no share", where="task.validation", remedy="Use 0 to below 1"
+            )
+        if self.naive not in ("day", "week", "mixed"):
+            raise ConfigError(
+                f"there is no naive rule '{self.naive}'", where="task.naive", remedy="Use day, week or mixed"
+            )
+
+    @property
+    def outputs(self) -> Outputs:
+        """Quantiles of the normalised residual."""
+        return Outputs(Space.QUANTILES, self.levels)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+        return (
+            "minute_sin",
+            "minute_cos",
+            *(f"weekday_{i}" for i in range(7)),
+            *(("holiday", "holiday_of_base") if self.country else ()),
+            *(f"lag_{k}" for k in LAGS),
+            "base",
+            "last_error",
+            "last_bias",
+            *(f"covariate_{name}" for name in self.covariates),
+            *(f"change_of_{name}" for name in self.covariates),
+            *(f"recent_{h}" for h in range(RECENT_HOURS, 0, -1)),
+        )
+
+    @property
+    def recent_columns(self) -> tuple[int, int]:
+        """First and last column (exclusive) of X that hold the last known hours in order of time."""
+        return len(self.features) - RECENT_HOURS, len(self.features)
+
+    def prepare(
+        self, party: str, data: SiteLoad, history: tuple[str | None, str | None] = (None, None)
+    ) -> Prepared:
+        """Make a site's load ready.
+
+        Raises
+        ------
+        DataError
+            Where too few rows are left to learn from or to be judged on.
+        """
+        load = self._at_step(self._needed(data, history))
+        scale = self._scale(load, history)
+        table = self.table(load, scale)
+        days = table.day
+        learning = _between(days, history) & ~_between(days, self.test)
+        if self.test[0] is not None:
+            learning &= days < _day(self.test[0])
+        held = _held_back(days, learning, self.validation)
+        parts = {
+            "history": table.where(learning & ~held),
+            "held-back days": table.where(held),
+            "test days": table.where(_between(days, self.test) & ~learning),
+        }
+        for name, part in parts.items():
+            if len(part.load_kw) < MIN_ROWS and not (name == "held-back days" and self.validation == 0):
+                raise DataError(
+                    f"{len(part.load_kw)} usable rows of {name} are left, {MIN_ROWS} are needed "
+                    f"({table.left_out} rows had readings missing that their inputs need)",
+                    where=f"site {party}",
+                    remedy="Give more days, or mend history, test or validation in the federation file",
+                )
+        train, valid, test = parts.values()
+        site = Site(party, Rows(train.X, train.y, train.day), Rows(valid.X, valid.y, valid.day), Floor.fit(self.outputs, train.y))
+        examination = Examination(
+            test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules
+        )
+        return Prepared(site, examination, data.notes, table.left_out, data.zone, scale)
+
+    def transfer(self, data: SiteLoad | Sequence[SiteLoad]) -> TransferSet:
+        """Make the days of one or more public sites a transfer set; their load as truth is not used."""
+        sites = [self._at_step(one) for one in ([data] if isinstance(data, SiteLoad) else data)]
+        X = np.concatenate([self.table(one, self._scale(one, (None, None))).X for one in sites])
+        return TransferSet(X, sum(4 * len(one.data) * (1 + len(self.covariates)) for one in sites))
+
+    def ahead(self, data: SiteLoad, scale: float, first: str | None = None, days: int = 1) -> Table:
+        """Rows of days that have not come yet, or of past days as if they had not.
+
+        Parameters
+        ----------
+        data:
+            The site's readings; those after an issue time are not looked at.
+        scale:
+            The site's scale in kW, as it was learned with.
+        first:
+            First local day; None: the next one whose forecast is due.
+        days:
+            Number of days. Days after the first need readings that do not exist yet, unless they lie in the past.
+
+        Raises
+        ------
+        DataError
+            Where readings that the inputs need are missing.
+        """
+        load = self._at_step(data)
+        known = load.data["load_kw"].dropna()
+        if known.empty:
+            raise DataError("there is no reading", where=f"site {load.site}", remedy="Give a file with readings")
+        # The day whose forecast is due: the last one with an issue time that the readings reach.
+        clock = (known.index[-1] + load.step).tz_convert(load.zone).tz_localize(None)
+        due = (clock + pd.Timedelta(hours=24 - self.issue_hour)).normalize().tz_localize(load.zone)
+        begin = due if first is None else pd.Timestamp(_date(_day(first)), tz=load.zone)
+        end = begin + pd.DateOffset(days=days)
+        stop = max(end.tz_convert("UTC"), load.data.index[-1] + load.step)
+        index = pd.date_range(load.data.index[0], stop, freq=load.step, inclusive="left")
+        longer = replace(load, data=load.data.reindex(index.rename("ds")))
+        table = self.table(longer, scale, future=True)
+        chosen = _between(table.day, (begin.date().isoformat(), end.date().isoformat()))
+        if not chosen.any():
+            raise DataError(
+                f"no interval from {begin.date()} to {end.date()} has the readings that its inputs need",
+                where=f"site {load.site}",
+                remedy=f"Give readings of the {WARM_UP_DAYS} days before, up to the hour of issue, without gaps",
+            )
+        return table.where(chosen)
+
+    def _needed(self, data: SiteLoad, history: tuple[str | None, str | None]) -> SiteLoad:
+        """The days that history and test ask for, and those before that their inputs look back on."""
+        firsts, lasts = zip(history, self.test, strict=True)
+        first = min((_day(date) for date in firsts if date), default=None) if all(firsts) else None
+        last = max((_day(date) for date in lasts if date), default=None) if all(lasts) else None
+        start = None if first is None else _date(first - WARM_UP_DAYS)
+        return window(data, start, None if last is None else _date(last))
+
+    def _at_step(self, data: SiteLoad) -> SiteLoad:
+        return data if self.step is None else resample(data, self.step)
+
+    def _scale(self, load: SiteLoad, history: tuple[str | None, str | None]) -> float:
+        """The site's scale in kW: how far its load swings within the days it learns from."""
+        known = window(load, *history).data["load_kw"].dropna()
+        scale = float(known.std()) if len(known) > 1 else 0.0
+        if scale <= 1e-9 * float(known.abs().max() if len(known) else 1.0):
+            raise DataError(
+                "the load does not change within the history", where=f"site {load.site}", remedy="Give another period"
+            )
+        return scale
+
+    def table(self, load: SiteLoad, scale: float, *, future: bool = False) -> Table:
+        """All rows of a site's load that have what their inputs need.
+
+        Parameters
+        ----------
+        load:
+            The load at the task's step.
+        scale:
+            The site's scale, kW.
+        future:
+            Keep rows whose own load is not known yet: what is to be forecast.
+        """
+        known = _Known(load, self.issue_hour)
+        rules = {"naive_day": known.lag(1), "naive_week": known.at(days_back(known.index, load.zone, 7))}
+        rules["naive_mixed"] = (rules["naive_day"] + rules["naive_week"]) / 2
+        base = rules[f"naive_{self.naive}"]
+        X = np.column_stack(self._columns(load, known, base, scale)).astype(np.float32)
+        usable = np.isfinite(X).all(axis=1) & np.isfinite(base)
+        if not future:
+            usable &= np.isfinite(known.load)
+        warm = known.day >= known.day[0] + WARM_UP_DAYS
+        full = Table(
+            X,
+            known.load,
+            base,
+            np.full(len(base), scale),
+            _utc(known.index),
+            known.day,
+            rules,
+            int((warm & ~usable).sum()),
+        )
+        return full.where(usable & warm)
+
+    def _columns(self, load: SiteLoad, known: _Known, base: Array, scale: float) -> list[Array]:
+        """The columns of X, in the order of `features`."""
+        calendar = known.calendar(self.country, self.subdivision)
+        angle = calendar.minute * (2 * np.pi / 1440)
+        columns: list[Array] = [np.sin(angle), np.cos(angle)]
+        columns += [calendar.weekday == i for i in range(7)]
+        back = known.days_to_base(self.naive)
+        if self.country:
+            columns += [calendar.holiday, known.holiday_days_before(calendar.holiday, back)]
+        level = known.level()
+        errors = known.load - base
+        columns += [(known.lag(k) - base) / scale for k in LAGS]
+        columns += [(base - level) / scale, known.lag(1, errors) / scale, known.mean_of_last_day(errors) / scale]
+        ahead = [_covariate(load, name) for name in self.covariates]
+        columns += ahead
+        columns += [values - known.lag(1, values) for values in ahead]
+        columns += [(recent - level) / scale for recent in known.recent()]
+        return columns
+
+
+class _Known:
+    """A site's load as it is known at the issue time of each row's day. Arrays have one element an interval."""
+
+    def __init__(self, load: SiteLoad, issue_hour: int) -> None:
+        self.zone = load.zone
+        self.index = pd.DatetimeIndex(load.data.index)
+        self.load: Array = load.data["load_kw"].to_numpy(np.float64)
+        self.step = pd.Timedelta(load.step).to_timedelta64().astype("timedelta64[ns]")
+        self._calendar = local_calendar(self.index, load.zone)
+        self.day = self._calendar.day
+        self._start = _utc(self.index)
+        # The issue time of a row is a wall-clock hour on the local day before.
+        days, self._which = np.unique(self.day, return_inverse=True)
+        local = pd.DatetimeIndex(days.astype("datetime64[D]") - 1 * _DAY + issue_hour * _HOUR)
+        issued = local.tz_localize(load.zone, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward")
+        self._issued = _utc(issued.tz_convert("UTC"))
+
+    def calendar(self, country: str | None, subdivision: str | None) -> Any:
+        """The local calendar with holidays."""
+        return local_calendar(self.index, self.zone, country, subdivision)
+
+    def _issue_of(self, values: Array) -> Array:
+        """A value a day, spread over the day's rows."""
+        return values[self._which]
+
+    def at(self, stamps: pd.DatetimeIndex, values: Array | None = None) -> Array:
+        """The load (or `values`) at UTC stamps; NaN where there is none or it is not known at issue time."""
+        values = self.load if values is None else values
+        when = _utc(stamps)
+        position = (when - self._start[0]) // self.step
+        inside = (position >= 0) & (position < len(values)) & (when + self.step <= self._issue_of(self._issued))
+        return np.where(inside, values[np.clip(position, 0, len(values) - 1)], np.nan)
+
+    def lag(self, k: int, values: Array | None = None) -> Array:
+        """Same time of day, `k` days back from the last day on which that time is known."""
+        near = days_back(self.index, self.zone, k)
+        return np.where(self._reaches_yesterday(), self.at(near, values), self.at(days_back(self.index, self.zone, k + 1), values))
+
+    def _reaches_yesterday(self) -> Array:
+        """Whether the same time yesterday is known at issue time."""
+        yesterday = _utc(days_back(self.index, self.zone, 1))
+        known: Array = yesterday + self.step <= self._issue_of(self._issued)
+        return known
+
+    def days_to_base(self, naive: Naive) -> Array:
+        """How many days back the naive rule looks (for "mixed": its nearer part)."""
+        return np.where(naive == "week", 7, np.where(self._reaches_yesterday(), 1, 2))
+
+    def holiday_days_before(self, holiday: Array, back: Array) -> Array:
+        """Whether the day so many days before was a holiday."""
+        days, first = np.unique(self.day, return_index=True)
+        position = np.searchsorted(days, self.day - back)
+        found = (position < len(days)) & (days[np.minimum(position, len(days) - 1)] == self.day - back)
+        return np.where(found, holiday[first][np.minimum(position, len(days) - 1)], False)
+
+    def _window_means(self, values: Array, starts: Array, stops: Array) -> Array:
+        """Means of `values[start:stop]`; NaN where more than a fifth of a window is missing or outside."""
+        finite = np.isfinite(values)
+        total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+        count = np.concatenate([[0], np.cumsum(finite)])
+        low, high = np.clip(starts, 0, len(values)), np.clip(stops, 0, len(values))
+        there = count[high] - count[low]
+        enough = there >= np.maximum(1, MIN_KNOWN * (stops - starts))
+        return np.where(enough, (total[high] - total[low]) / np.maximum(there, 1), np.nan)
+
+    def _before_issue(self, first_hour: int, last_hour: int, values: Array | None = None) -> Array:
+        """Mean over the window from `first_hour` to `last_hour` hours before issue, one value a row."""
+        end = (self._issued - self._start[0]) // self.step
+        per_hour = int(_HOUR.astype("timedelta64[ns]") // self.step)
+        means = self._window_means(
+            self.load if values is None else values, end - first_hour * per_hour, end - last_hour * per_hour
+        )
+        return self._issue_of(means)
+
+    def level(self) -> Array:
+        """Mean load of the last seven days before issue."""
+        return self._before_issue(LEVEL_DAYS * 24, 0)
+
+    def mean_of_last_day(self, values: Array) -> Array:
+        """Mean of `values` over the last 24 hours before issue."""
+        return self._before_issue(24, 0, values)
+
+    def recent(self) -> list[Array]:
+        """Hourly means of the last 24 hours before issue, oldest first."""
+        return [self._before_issue(hour, hour - 1) for hour in range(RECENT_HOURS, 0, -1)]
+
+
+def _utc(stamps: pd.DatetimeIndex) -> Array:
+    """UTC stamps as NumPy has them, without a zone."""
+    return stamps.tz_localize(None).to_numpy().astype("datetime64[ns]")
+
+
+def _covariate(load: SiteLoad, name: str) -> Array:
+    if name not in load.data:
+        raise DataError(
+            f"covariate '{name}' is missing",
+            where=f"site {load.site}",
+            remedy=f"Columns are: {', '.join(map(str, load.data.columns))}",
+        )
+    return load.data[name].to_numpy(np.float64)
+
+
+def _day(date: str) -> int:
+    try:
+        return int((np.datetime64(date, "D") - np.datetime64("1970-01-01", "D")).astype(int))
+    except ValueError:
+        raise ConfigError(f"'{date}' is no date", remedy="Write dates as 2016-01-31") from None
+
+
+def _date(day: int) -> str:
+    return str(np.datetime64(day, "D"))
+
+
+def _between(days: Array, span: tuple[str | None, str | None]) -> Array:
+    first, last = span
+    inside = np.ones(len(days), bool)
+    if first is not None:
+        inside &= days >= _day(first)
+    if last is not None:
+        inside &= days < _day(last)
+    return inside
+
+
+def _held_back(days: Array, learning: Array, share: float) -> Array:
+    """Every n-th learning day, so that what is held back has the season and weekdays of what is learned from.
+
+    Counted over the days there are; the stride is never a multiple of seven, or one weekday would stay unseen.
+    """
+    if share <= 0:
+        return np.zeros(len(days), bool)
+    stride = max(2, round(1 / share))
+    stride += stride % 7 == 0
+    position = np.searchsorted(np.unique(days[learning]), days)
+    held: Array = learning & (position % stride == stride - 1)
+    return held

@@ -1,0 +1,143 @@
+"""Messages and arrays as bytes: a msgspec header, raw array bytes, bounds on everything, no pickle.
+
+Two layouts, both little-endian:
+
+* a *frame* carries one message or reply: ``FSm1`` + MessagePack of ``[kind, message]``;
+* a *pack* carries named arrays beside a header: ``FSa1`` + u32 length of the header + MessagePack of
+  ``[header, [[name, dtype, shape], ...]]`` + the arrays' bytes, one after the other.
+
+Whatever does not decode to exactly what it claims raises WireError; nothing else can come out of here.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from fedstill.errors import WireError
+from fedstill.labels import Array
+from fedstill.messages import Answer, Ask, Refuse, Teach
+
+MAX_FRAME_BYTES = 256 * 2**20
+MAX_ARRAYS = 4096
+MAX_DIMENSIONS = 8
+DTYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "<u4", "<u2", "|u1", "|b1")
+"""The only element types that arrays may have on the wire."""
+
+_FRAME = b"FSm1"
+_PACK = b"FSa1"
+_KINDS: dict[str, type[Ask | Teach | Answer | Refuse]] = {
+    "ask": Ask,
+    "teach": Teach,
+    "answer": Answer,
+    "refuse": Refuse,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+H = TypeVar("H")
+
+
+def encode(message: Ask | Teach | Answer | Refuse) -> bytes:
+    """Turn a message or reply into a frame."""
+    return _FRAME + msgspec.msgpack.encode((_NAMES[type(message)], message))
+
+
+def decode(frame: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Ask | Teach | Answer | Refuse:
+    """Turn a frame back into the message or reply it was made of.
+
+    Raises
+    ------
+    WireError
+        Where the frame is larger than `max_bytes` or is not a frame of this version.
+    """
+    if len(frame) > max_bytes:
+        raise WireError(f"a frame of {len(frame)} bytes is over the bound of {max_bytes}")
+    if frame[:4] != _FRAME:
+        raise WireError("not a frame of this version (it does not start with FSm1)")
+    try:
+        name, body = msgspec.msgpack.decode(memoryview(frame)[4:], type=tuple[str, msgspec.Raw])
+        kind = _KINDS[name]
+        message: Ask | Teach | Answer | Refuse = msgspec.msgpack.decode(body, type=kind)
+    except KeyError as error:
+        raise WireError(f"unknown kind of message {error}") from None
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise WireError(f"not a message: {error}") from None
+    return message
+
+
+def pack(header: Any, arrays: Mapping[str, Array]) -> bytes:
+    """Turn a header (anything msgspec encodes) and named arrays into bytes.
+
+    Raises
+    ------
+    WireError
+        Where an array's element type is not on the list.
+    """
+    described, bodies = [], []
+    for name, array in arrays.items():
+        body = np.asarray(array)
+        body = np.ascontiguousarray(body.astype(body.dtype.newbyteorder("<"), copy=False)).reshape(body.shape)
+        if body.dtype.str not in DTYPES:
+            raise WireError(f"array '{name}' has element type {body.dtype}, which does not travel")
+        described.append((name, body.dtype.str, body.shape))
+        bodies.append(body.tobytes())
+    head = msgspec.msgpack.encode((header, described))
+    return b"".join((_PACK, struct.pack("<I", len(head)), head, *bodies))
+
+
+def unpack(data: bytes, header: type[H], max_bytes: int = MAX_FRAME_BYTES) -> tuple[H, dict[str, Array]]:
+    """Turn the bytes of `pack` back into the header and read-only arrays.
+
+    Parameters
+    ----------
+    data:
+        The bytes.
+    header:
+        The type the header must have; msgspec checks it.
+    max_bytes:
+        Larger data are refused unread.
+
+    Raises
+    ------
+    WireError
+        Where the data are too large, damaged, of another version, or carry anything but listed element types.
+    """
+    if len(data) > max_bytes:
+        raise WireError(f"{len(data)} bytes are over the bound of {max_bytes}")
+    if len(data) < 8 or data[:4] != _PACK:
+        raise WireError("not packed arrays of this version (they do not start with FSa1)")
+    (length,) = struct.unpack_from("<I", data, 4)
+    if 8 + length > len(data):
+        raise WireError("the header is cut off")
+    try:
+        head, described = msgspec.msgpack.decode(
+            memoryview(data)[8 : 8 + length], type=tuple[header, list[tuple[str, str, list[int]]]]  # type: ignore[valid-type]
+        )
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise WireError(f"the header does not decode: {error}") from None
+    return head, _arrays(memoryview(data)[8 + length :], described)
+
+
+def _arrays(body: memoryview, described: list[tuple[str, str, list[int]]]) -> dict[str, Array]:
+    if len(described) > MAX_ARRAYS:
+        raise WireError(f"{len(described)} arrays are over the bound of {MAX_ARRAYS}")
+    arrays: dict[str, Array] = {}
+    start = 0
+    for name, dtype, shape in described:
+        if dtype not in DTYPES:
+            raise WireError(f"array '{name[:40]}' claims element type '{dtype[:20]}', which does not travel")
+        if len(shape) > MAX_DIMENSIONS or any(not 0 <= size < 2**31 for size in shape):
+            raise WireError(f"array '{name[:40]}' claims an impossible shape")
+        stop = start + math.prod(shape) * np.dtype(dtype).itemsize
+        if stop > len(body) or name in arrays:
+            raise WireError(f"array '{name[:40]}' is cut off or comes twice")
+        arrays[name] = np.frombuffer(body[start:stop], dtype=dtype).reshape(shape)
+        start = stop
+    if start != len(body):
+        raise WireError(f"{len(body) - start} bytes follow the last array")
+    return arrays
