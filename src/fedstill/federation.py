@@ -139,7 +139,7 @@ class History:
 
     def save(self, folder: Path | str) -> None:
         """Write `report.json` and `report.html`."""
-        write_report(self.report, self.outcomes, Path(folder))
+        write_report(self.report, Path(folder))
 
 
 class Federation:

@@ -107,7 +107,7 @@ def summaries(group: str) -> dict[str, str]:
     told = {}
     for name in names(group):
         try:
-            told[name] = (inspect.getdoc(inspect.getmodule(resolve(group, name))) or "").partition("\n")[0]
+            told[name] = (inspect.getdoc(resolve(group, name)) or "").partition("\n")[0]
         except FedstillError as error:
             told[name] = error.remedy or error.what
     return told

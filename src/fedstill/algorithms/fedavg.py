@@ -18,7 +18,7 @@ from fedstill.strategy import Ballot, Lesson, Strategy, weighted_mean
 def fedavg(
     *, weights: Literal["size", "equal"] = "size", epochs: int = 5, learning_rate: float = 0.01, seed: int = 0
 ) -> Strategy:
-    """Build FedAvg.
+    """Everyone trains the common model on, the parameters are averaged (FedAvg).
 
     Parameters
     ----------

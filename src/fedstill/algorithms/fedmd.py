@@ -13,7 +13,7 @@ from fedstill.strategy import Strategy, everyone
 
 
 def fedmd(*, share: float = 0.5, aggregate: str = "mean") -> Strategy:
-    """Build FedMD.
+    """Everyone distils the mean of all soft labels (FedMD).
 
     Parameters
     ----------

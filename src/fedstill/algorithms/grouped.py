@@ -40,7 +40,7 @@ def grouped(
     share: float = 0.5,
     seed: int = 0,
 ) -> Strategy:
-    """Build the five-stage method.
+    """Groups of alike participants, the most reliable of each speak (the five-stage method).
 
     Parameters
     ----------

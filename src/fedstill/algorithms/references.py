@@ -7,10 +7,10 @@ from fedstill.strategy import Strategy, nobody
 
 
 def local() -> Strategy:
-    """Nobody talks; everyone keeps its own model or the floor."""
+    """A reference: nobody talks, everyone keeps its own model or the floor."""
     return Strategy("local", nobody, Recipe(), rounds=0)
 
 
 def pooled() -> Strategy:
-    """Everyone trains its kind of model on everyone's rows: what sharing all data would give. Simulation only."""
+    """A reference: everyone trains on everyone's rows, which no federation may do."""
     return Strategy("pooled", nobody, Recipe(), rounds=0, pooled=True)

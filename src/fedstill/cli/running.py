@@ -19,7 +19,7 @@ from fedstill.errors import ConfigError
 from fedstill.evaluation.report import read_report, render_html, terminal_table
 from fedstill.federation import Federation
 from fedstill.messages import Answer
-from fedstill.round import Closed, Effect, Event, Ignored, QuorumMissed, Received, Send
+from fedstill.round import Closed, Effect, Event, Finished, Ignored, QuorumMissed, Received
 from fedstill.transports.log import EventLog
 
 
@@ -159,6 +159,7 @@ class _Progress:
 
     def __init__(self, federation: Federation, quiet: bool) -> None:
         self._quiet = quiet
+        self._heard = 0
         self._kinds = {party: make.kind for party, make in federation.makes.items()}
         self._bar = tqdm(
             total=federation.plan.rounds if federation.strategy.rounds is None else federation.strategy.rounds,
@@ -183,18 +184,24 @@ class _Progress:
                 if isinstance(reply, Answer)
                 else f"refused: {reply.reason}"
             )
+            self._heard += 1
+            self._bar.set_postfix_str(f"{self._heard} of {len(self._kinds)} answers")
             self._line(f"  round {reply.round}  {reply.sender:16} {self._kinds.get(reply.sender, ''):24} {said}")
         elif isinstance(seen, Ignored):
             self._line(f"  round {seen.reply.round}  {seen.reply.sender:16} ignored: {seen.why}")
         elif isinstance(seen, Closed):
             groups = f", {len(seen.groups)} groups" if seen.groups else ""
             self._line(f"round {seen.round} closed: {len(seen.answered)} answers{groups}; participants learn")
-            self._bar.update()
+            self._step()
         elif isinstance(seen, QuorumMissed):
             self._line(f"round {seen.round} missed its quorum: {len(seen.answered)} of {seen.quorum} answers")
-            self._bar.update()
-        elif isinstance(seen, Send):
-            self._bar.set_postfix_str(f"waiting for {seen.to}")
+            self._step()
+        elif isinstance(seen, Finished):
+            self._bar.set_postfix_str("judging on the test days")
+
+    def _step(self) -> None:
+        self._heard = 0
+        self._bar.update()
 
     def _line(self, text: str) -> None:
         if not self._quiet:

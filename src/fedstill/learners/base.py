@@ -181,13 +181,18 @@ def check_outputs(outputs: Outputs) -> None:
         )
 
 
+def brief(error: BaseException) -> str:
+    """What an error of another library says, fit for the middle of a sentence of ours."""
+    return " ".join(str(error).split())[:300].rstrip(". ")
+
+
 def need(module: str, extra: str) -> Any:
     """Import a library that an extra brings. Raises MissingExtra where it is absent or cannot be loaded."""
     try:
         return import_module(module)
     except (ImportError, OSError) as error:  # OSError: a system library beneath it is missing
         raise MissingExtra(
-            f"the library '{module}' cannot be used: {error}", remedy=f'Run: pip install "fedstill[{extra}]"'
+            f"the library '{module}' cannot be used: {brief(error)}", remedy=f'Run: pip install "fedstill[{extra}]"'
         ) from error
 
 
@@ -402,7 +407,7 @@ class Scale:
 
 
 def check_parameters(present: Parameters, given: Parameters) -> None:
-    """Raise LearnerError where parameters differ from the present ones in names or shapes, or are not finite."""
+    """Raise LearnerError where names or shapes are not the present ones, or a value is not finite."""
     if set(present) != set(given):
         raise LearnerError(
             f"the parameters are {', '.join(sorted(given)) or 'none'}, not {', '.join(sorted(present))}",
@@ -500,7 +505,7 @@ class BaseLearner(ABC):
             raise
         except Exception as error:  # whatever the library beneath makes of such a file
             raise LearnerError(
-                f"the model cannot be read: {str(error)[:200]}", where=str(folder), remedy="Train it again"
+                f"the model cannot be read: {brief(error)}", where=str(folder), remedy="Train it again"
             ) from error
         return learner
 

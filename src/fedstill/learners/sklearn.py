@@ -1,4 +1,8 @@
-"""Learners from scikit-learn, and two small networks in NumPy: a linear model and a multi-layer perceptron."""
+"""Learners from scikit-learn, and two small networks in NumPy: a linear model and a perceptron.
+
+The networks are not scikit-learn's because that has no network for quantiles and no gradient of one to share, and
+its linear quantile regression is a linear programme that takes minutes on a few thousand rows.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from fedstill.errors import ConfigError, LearnerError
 from fedstill.labels import Array, Outputs, Parameters, Space
 from fedstill.learners import store
-from fedstill.learners.base import BaseLearner, Option, Rows, Scale, check_known, check_parameters
+from fedstill.learners.base import BaseLearner, Option, Rows, Scale, brief, check_known, check_parameters
 
 Fit = Callable[[Array, Array, Array], Any]
 """(X, y, weight) -> a fitted estimator."""
@@ -102,7 +106,17 @@ class _Stored(BaseLearner):
 
 
 class HistGradientBoosting(_Stored):
-    """Gradient boosting on histograms: a model for each quantile level, or one for all classes."""
+    """Gradient boosting on histograms: a model for each quantile level, or one for all classes.
+
+    Parameters
+    ----------
+    outputs, seed:
+        As for every learner.
+    rounds, learning_rate, leaves, min_rows_in_leaf:
+        Trees a level (or class), their step, their size and the fewest rows of a leaf.
+    bins:
+        Into how many ranges a column's values are sorted.
+    """
 
     kind = "hist_gradient_boosting"
     OPTIONS: ClassVar = {
@@ -182,6 +196,15 @@ class ExtraTrees(_Point):
     Classes are learned as the k numbers of the target's distribution. For one-hot targets the summed
     variance that splits minimise is the Gini impurity, so this is the classifier, and soft targets need no
     special case.
+
+    Parameters
+    ----------
+    outputs, seed:
+        As for every learner.
+    trees, min_rows_in_leaf:
+        Number of trees, and the fewest rows of a leaf.
+    features:
+        Part of the columns that each split may choose from.
     """
 
     kind = "extra_trees"
@@ -277,7 +300,7 @@ class Estimator(_Point):
             return model.fit(X[drawn], y[drawn])
         except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as error:
             raise LearnerError(
-                f"the estimator {type(model).__name__} cannot learn from these rows: {error}",
+                f"the estimator {type(model).__name__} cannot learn from these rows: {brief(error)}",
                 remedy="Change its parameters or choose another",
             ) from error
 
@@ -295,7 +318,7 @@ def _imported(name: str) -> Any:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"there is no estimator '{name}': {error}", remedy='Write it as "package.module:Class"'
+            f"there is no estimator '{name}': {brief(error)}", remedy='Write it as "package.module:Class"'
         ) from error
 
 
@@ -305,7 +328,7 @@ def _configured(estimator: Any, seed: int, params: dict[str, Any]) -> Any:
         template = estimator() if isinstance(estimator, type) else clone(estimator)
         known = template.get_params()
     except (TypeError, AttributeError) as error:
-        raise ConfigError(f"{estimator!r} is no estimator of scikit-learn's kind: {error}") from error
+        raise ConfigError(f"{estimator!r} is no estimator of scikit-learn's kind: {brief(error)}") from error
     check_known(type(template).__name__, params, known)
     template.set_params(**params)
     if "random_state" in known and known["random_state"] is None and "random_state" not in params:
@@ -354,12 +377,24 @@ def network_loss(outputs: Outputs, said: Array, target: Array, weight: Array) ->
 
 
 class MLP(BaseLearner):
-    """A multi-layer perceptron (rectified linear units, Adam) that says all quantiles, or all classes, at once.
+    """A multi-layer perceptron (rectified linear units) that says all quantiles, or all classes, at once.
 
     It is trained on the quantile loss itself, so federated averaging needs nothing beside its weights.
     `fit` and `distil` put rows on a scale of their own (`Scale`). Averaged networks must share one: after
     `initialise` and `set_parameters` rows are taken as they come, on the federation's common scale, and
     only clipped to +-3.
+
+    Parameters
+    ----------
+    outputs, seed:
+        As for every learner.
+    hidden:
+        Units of each hidden layer.
+    epochs, batch, learning_rate:
+        Passes over the rows, rows a step, and the first step size of Adam, which falls to 0; for `fit` and `distil`.
+    decay:
+        Penalty on squared weights, counted once against the sum of the rows' losses: the more rows, the less it
+        matters.
 
     Notes
     -----

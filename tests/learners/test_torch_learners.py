@@ -1,0 +1,70 @@
+"""The networks in PyTorch keep the contract, and leave torch as they found it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedstill.errors import ConfigError, LearnerError
+from fedstill.testing.learners import CLASSES, QUANTILES, ParametricContract, rows, signal
+
+torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
+
+from fedstill.learners.torch import TorchMLP, TorchSequence  # noqa: E402
+
+
+class TestTorchMLP(ParametricContract):
+    def make(self, outputs, seed=0):
+        return TorchMLP(outputs, seed, hidden=(16,), epochs=16, batch=50, learning_rate=0.06, decay=1.0)
+
+
+class TestTorchSequence(ParametricContract):
+    def make(self, outputs, seed=0):
+        return TorchSequence(
+            outputs, seed, sequence=(1, 5), channels=4, hidden=(16,), epochs=16, batch=50, learning_rate=0.04,
+            decay=1.0,
+        )  # fmt: skip
+
+
+def test_torch_stays_as_it_was():
+    X, y = rows(QUANTILES)
+    torch.manual_seed(5)
+    torch.set_num_threads(2)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    TorchMLP(QUANTILES, epochs=1).fit(X, y).predict(X)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == 2
+
+
+def test_the_convolution_sees_the_order_of_time():
+    """A pulse tells by its place in the sequence: shuffled columns are another series, static ones are not."""
+    random = np.random.default_rng(0)
+    X = np.eye(24)[random.integers(24, size=600)]
+    y = X.argmax(axis=1) / 12 - 1.0
+    learner = TorchSequence(QUANTILES, epochs=60, channels=8, decay=0.1).fit(X, y)
+    assert np.abs(learner.predict(X)[:, 1] - y).mean() < 0.1
+
+
+@pytest.mark.parametrize("sequence", [(3,), (4, 4), (5, 2), (0, 2, 4)])
+def test_a_sequence_has_a_start_and_a_stop(sequence):
+    with pytest.raises(ConfigError, match="sequence"):
+        TorchSequence(QUANTILES, sequence=sequence)
+
+
+def test_a_sequence_ends_within_the_row():
+    X, y = rows(QUANTILES)
+    with pytest.raises(LearnerError, match="column 7"):
+        TorchSequence(QUANTILES, sequence=(0, 7)).fit(X, y)
+
+
+def test_columns_beside_the_sequence_count():
+    X, y = rows(QUANTILES)
+    learner = TorchSequence(QUANTILES, sequence=(2, 6), epochs=30, learning_rate=0.02, decay=1.0).fit(X, y)
+    assert np.corrcoef(learner.predict(X)[:, 1], signal(X))[0, 1] > 0.9
+
+
+def test_parameters_after_fit_are_refused():
+    learner = TorchMLP(CLASSES, epochs=1).fit(*rows(CLASSES))
+    with pytest.raises(LearnerError, match="scale of its own"):
+        learner.parameters()
