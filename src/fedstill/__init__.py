@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedstill.energy.frame import read as read
     from fedstill.federation import Federation as Federation
     from fedstill.federation import History as History
-    from fedstill.federation import Member as Member
+    from fedstill.members import Member as Member
     from fedstill.models import load as load_model
     from fedstill.tasks.classification import Classification as Classification
     from fedstill.tasks.forecast import Forecast as Forecast
@@ -28,12 +28,12 @@ _PUBLIC = {
     "Forecast": "fedstill.tasks.forecast:Forecast",
     "History": "fedstill.federation:History",
     "Layout": "fedstill.energy.frame:Layout",
-    "Member": "fedstill.federation:Member",
+    "Member": "fedstill.members:Member",
     "from_frame": "fedstill.energy.frame:from_frame",
     "load_model": "fedstill.models:load",
     "read": "fedstill.energy.frame:read",
 }
-__all__ = [  # noqa: PLE0604, RUF022 - the names above, imported when first used
+__all__ = [
     "Classification",
     "Federation",
     "Forecast",

@@ -16,7 +16,8 @@ from fedstill.config import DataTable, FederationFile, ParticipantTable, convert
 from fedstill.energy import simbench
 from fedstill.energy.frame import Layout, SiteLoad, read, window
 from fedstill.errors import ConfigError, DataError
-from fedstill.federation import Federation, Member
+from fedstill.federation import Federation
+from fedstill.members import Member
 from fedstill.tasks.base import Task
 from fedstill.tasks.forecast import Forecast
 
@@ -44,7 +45,9 @@ def assemble(
     reader = _Reader(folder, task)
     if not file.participants:
         raise ConfigError(
-            "nobody takes part", where="participants", remedy="Add [[participants]] tables with name and learner"
+            "nobody takes part",
+            where="participants",
+            remedy="Add [[participants]] tables with name and learner",
         )
     members = []
     for table in file.participants:
@@ -100,7 +103,7 @@ class _Reader:
     def public(self, file: FederationFile) -> Any:
         """The transfer set's data."""
         table = file.transfer.over(file.data)
-        sites = file.transfer.sites or [table.site]
+        sites: list[str | None] = [*file.transfer.sites] or [table.site]
         for private in file.participants:
             if private.file == file.transfer.file and (private.site or private.name) in sites:
                 raise ConfigError(
@@ -120,17 +123,25 @@ class _Reader:
         sites = self._sites(path, layout, site=site)
         if site is None and len(sites) > 1:
             raise ConfigError(
-                f"{path.name} holds {len(sites)} sites", where=f"{where}.site", remedy=f"Choose one: {', '.join(sites)}"
+                f"{path.name} holds {len(sites)} sites",
+                where=f"{where}.site",
+                remedy=f"Choose one: {', '.join(sites)}",
             )
         return next(iter(sites.values()))
 
     def _path(self, table: DataTable, where: str) -> Path:
         if table.file is None:
-            raise ConfigError("no file is given", where=where, remedy='Add file = "..." there or under [data]')
+            raise ConfigError(
+                "no file is given", where=where, remedy='Add file = "..." there or under [data]'
+            )
         if table.file == "simbench":
             path = simbench.path()
             if not path.exists():
-                raise DataError("the SimBench profiles are not here yet", where=where, remedy="Run: fedstill data simbench")
+                raise DataError(
+                    "the SimBench profiles are not here yet",
+                    where=where,
+                    remedy="Run: fedstill data simbench",
+                )
             return path
         here = [self._folder / table.file, Path(table.file)]
         return next((path for path in here if path.exists()), here[0])
@@ -147,10 +158,15 @@ def _layout(table: DataTable, covariates: tuple[str, ...]) -> Layout:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV or Parquet table. Raises DataError."""
     if not path.is_file():
-        raise DataError("there is no such file", where=str(path), remedy="Give the path of a CSV or Parquet file")
+        raise DataError(
+            "there is no such file", where=str(path), remedy="Give the path of a CSV or Parquet file"
+        )
     try:
         if path.suffix == ".parquet":
-            return fastparquet.ParquetFile(path).to_pandas()
+            frame: pd.DataFrame = fastparquet.ParquetFile(path).to_pandas()
+            return frame
         return pd.read_csv(path)
     except Exception as error:  # whatever a parser raises on a damaged file: the file is what is wrong
-        raise DataError(f"cannot be read as a table: {error}", where=str(path), remedy="Check the file") from None
+        raise DataError(
+            f"cannot be read as a table: {error}", where=str(path), remedy="Check the file"
+        ) from None

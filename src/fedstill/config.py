@@ -47,7 +47,7 @@ class DataTable(_Table, kw_only=True):
     decimal: str | None = None
 
     def over(self, default: DataTable) -> DataTable:
-        """This table, with what it leaves open taken from another."""
+        """The same table, with what it leaves open taken from another."""
         chosen = {
             key: getattr(self, key) if getattr(self, key) is not None else getattr(default, key)
             for key in DataTable.__struct_fields__
@@ -118,10 +118,14 @@ def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(
-            "there is no such file", where=str(path), remedy="Give the path of a FEDERATION.toml; examples/ has some"
+            "there is no such file",
+            where=str(path),
+            remedy="Give the path of a FEDERATION.toml; examples/ has some",
         ) from None
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check its permissions") from None
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="Check its permissions"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not TOML: {error}", where=str(path), remedy="Mend that line") from None
     for change in changes:
@@ -131,7 +135,8 @@ def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
 
 def parse(raw: Mapping[str, Any], where: str = "") -> FederationFile:
     """Check what a federation file says. Raises ConfigError."""
-    return convert(raw, FederationFile, where)
+    file: FederationFile = convert(raw, FederationFile, where)
+    return file
 
 
 def convert(raw: Any, kind: Any, where: str) -> Any:
@@ -148,21 +153,27 @@ def convert(raw: Any, kind: Any, where: str) -> Any:
             remedy = did_you_mean(unknown[1], _fields(kind, key))
             raise ConfigError(f"there is no key '{unknown[1]}'", where=here, remedy=remedy) from None
         if missing:
-            raise ConfigError(f"the key '{missing[1]}' is missing", where=here, remedy=f"Add {missing[1]} = ...") from None
+            raise ConfigError(
+                f"the key '{missing[1]}' is missing", where=here, remedy=f"Add {missing[1]} = ..."
+            ) from None
         raise ConfigError(text[0].lower() + text[1:], where=here, remedy="Change the value") from None
 
 
 def _fields(kind: Any, key: str) -> tuple[str, ...]:
     tables = {"data": DataTable, "transfer": TransferTable, "participants": ParticipantTable}
     table = tables.get(re.split(r"[.\[]", key)[0], kind)
-    fields: tuple[str, ...] = getattr(table, "__struct_fields__", tuple(getattr(table, "__dataclass_fields__", ())))
+    fields: tuple[str, ...] = getattr(
+        table, "__struct_fields__", tuple(getattr(table, "__dataclass_fields__", ()))
+    )
     return fields
 
 
 def _change(raw: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"'{change}' is no change", where="--set", remedy="Write key=value, for example rounds=5")
+        raise ConfigError(
+            f"'{change}' is no change", where="--set", remedy="Write key=value, for example rounds=5"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -65,7 +65,7 @@ class LearnerError(FedstillError):
     """A local model cannot do what it was asked."""
 
 
-class MissingExtra(FedstillError):
+class MissingExtra(FedstillError):  # noqa: N818 - says what is missing
     """A library that the chosen part needs is not installed."""
 
 

@@ -3,10 +3,10 @@
 Candidates are the distilled model, the site's own, the floor, and any blend of them (a weighted mean of
 probabilities, or of quantile functions: Vincent averaging, Lichtendahl et al. 2013, doi:10.1287/mnsc.1120.1667).
 
-The held-back rows come from the site's own short history. In that season the own model looks better than it will be in the
-next, and the distilled one, which has learned from everybody's seasons, worse. So the first candidate is kept unless the
-evidence against it is clear: the best blend must beat it by more than `CLEAR` standard errors, counted in whole days,
-because errors within a day are alike (the one-standard-error rule of Breiman et al. 1984, turned round).
+The held-back rows come from the site's own short history. In that season the own model looks better than it will be
+in the next, and the distilled one, which has learned from everybody's seasons, worse. So the first candidate is kept
+unless the evidence against it is clear: the best blend must beat it by more than `CLEAR` standard errors, counted in
+whole days, because errors within a day are alike (the one-standard-error rule of Breiman et al. 1984, turned round).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Kept:
     def blend(self, predictions: Mapping[str, Array]) -> Array:
         """The kept model's prediction from the candidates' predictions, each shape (n, k)."""
         parts = [weight * np.asarray(predictions[name], np.float64) for name, weight in self.weights.items()]
-        return np.sum(parts, axis=0).astype(np.float32)
+        blended: Array = np.sum(parts, axis=0).astype(np.float32)
+        return blended
 
 
 def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Kept:
@@ -61,7 +62,11 @@ def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Ke
     }
     preferred, best = next(iter(by_block)), min(by_block, key=lambda shares: by_block[shares].mean())
     better_by = by_block[preferred] - by_block[best]
-    clear = better_by.mean() > CLEAR * better_by.std(ddof=1) / np.sqrt(len(better_by)) if len(better_by) > 1 else False
+    clear = (
+        better_by.mean() > CLEAR * better_by.std(ddof=1) / np.sqrt(len(better_by))
+        if len(better_by) > 1
+        else False
+    )
     shares = best if clear else preferred
     weights = {name: share / _STEPS for name, share in zip(names, shares, strict=True) if share}
     alone = ", ".join(

@@ -1,8 +1,8 @@
 """A participant's kept model as a folder: everything that a forecast from new data needs, without pickle.
 
-    model.json      what it is: task, scales, the kept blend, the floor
-    own/            its own model, where the blend uses it
-    distilled/      the model that learned from the federation, where the blend uses it
+model.json      what it is: task, scales, the kept blend, the floor
+own/            its own model, where the blend uses it
+distilled/      the model that learned from the federation, where the blend uses it
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fedstill.keep import Kept
 from fedstill.labels import Array
 from fedstill.learners.base import Learner
 from fedstill.sites import Floor
-from fedstill.tasks.base import Task
+from fedstill.tasks.base import Scaling, Task
 
 FORMAT = 1
 
@@ -41,8 +41,8 @@ class Model:
         The blend.
     floor:
         The floor of the site.
-    centre, spread:
-        The public scale of the inputs, shape (f,).
+    scaling:
+        The public scale of the inputs.
     scale:
         The site's scale: what an output of 1 is in the truth's unit.
     learners:
@@ -54,14 +54,13 @@ class Model:
     task: Task
     kept: Kept
     floor: Floor
-    centre: Array
-    spread: Array
+    scaling: Scaling
     scale: float
     learners: Mapping[str, Learner] = field(default_factory=dict)
 
     def predict(self, X: Array) -> Array:
         """Outputs of the kept blend for inputs as the task makes them, shape (n, f) to (n, k)."""
-        scaled = ((X - self.centre) / self.spread).astype(np.float32)
+        scaled = self.scaling.apply(X)
         said = {name: model.predict(scaled) for name, model in self.learners.items()}
         return self.kept.blend({**said, "floor": self.floor.predict(X)})
 
@@ -96,8 +95,8 @@ def save(folder: Path, model: Model) -> int:
         asdict(model.task),  # type: ignore[call-overload]
         model.kept,
         model.floor,
-        model.centre.tolist(),
-        model.spread.tolist(),
+        model.scaling.centre.tolist(),
+        model.scaling.spread.tolist(),
         model.scale,
     )
     (new / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
@@ -121,7 +120,9 @@ def load(folder: Path) -> Model:
             "no model is here", where=str(folder), remedy="Give a folder below models/ of a finished run"
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(f"model.json is damaged: {error}", where=str(folder), remedy="Run the federation again") from None
+        raise DataError(
+            f"model.json is damaged: {error}", where=str(folder), remedy="Run the federation again"
+        ) from None
     if stored.format != FORMAT:
         raise DataError(
             f"the model has format {stored.format}, this version reads {FORMAT}",
@@ -134,15 +135,16 @@ def load(folder: Path) -> Model:
         family = plugins.resolve("learners", stored.learner)
         learners = {name: family.load(folder / name) for name in stored.kept.weights if name != "floor"}
     except (msgspec.ValidationError, FedstillError) as error:
-        raise DataError(f"the model is damaged: {error}", where=str(folder), remedy="Run the federation again") from None
+        raise DataError(
+            f"the model is damaged: {error}", where=str(folder), remedy="Run the federation again"
+        ) from None
     return Model(
         party=stored.party,
         learner=stored.learner,
         task=task,
         kept=stored.kept,
         floor=stored.floor,
-        centre=np.asarray(stored.centre, np.float32),
-        spread=np.asarray(stored.spread, np.float32),
+        scaling=Scaling(np.asarray(stored.centre, np.float32), np.asarray(stored.spread, np.float32)),
         scale=stored.scale,
         learners=learners,
     )

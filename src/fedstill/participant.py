@@ -1,13 +1,15 @@
 """The participant's half of a round, top to bottom: train, predict, encode, answer; decode, distil.
 
-A participant answers one message at a time and knows no algorithm: the recipe in the message says what to do. An answer is
-computed once and sent again as it is: being asked twice never trains or releases twice.
+A participant answers one message at a time and knows no algorithm: the recipe in the message says what to do. An
+answer is computed once and sent again as it is: being asked twice never trains or releases twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
+
+import numpy as np
 
 from fedstill.codecs.base import Codec
 from fedstill.errors import FedstillError, LearnerError
@@ -44,7 +46,9 @@ class Participant:
         The federation's codec.
     """
 
-    def __init__(self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec) -> None:
+    def __init__(
+        self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec
+    ) -> None:
         self.site = site
         self.make = make
         self.outputs = outputs
@@ -85,19 +89,23 @@ class Participant:
             return Refuse(ask.round, party, error.what)
 
     def _labels(self, recipe: Recipe) -> Release:
-        model = self.distilled or self.own
+        model = self.own if self.distilled is None else self.distilled  # an ensemble's truth may be its length
         values = model.predict(self.X_transfer)
-        labels = SoftLabels.of(range(len(values)), values, self.outputs.space)
+        labels = SoftLabels.of(np.arange(len(values)), values, self.outputs.space)
         return Release(labels=labels, count=self._count(recipe), score=self._score(recipe, model))
 
     def _update(self, recipe: Recipe) -> Release:
         model, train = self._start(recipe), self.site.train
-        if recipe.release is Kind.GRADIENTS:
-            parameters = model.gradient(train.X, train.y)
-        else:
-            model.train(train.X, train.y, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
-            parameters = model.parameters()
-        return Release(parameters=parameters, count=self._count(recipe), score=self._score(recipe, model))
+        common = model.parameters()
+        try:
+            if recipe.release is Kind.GRADIENTS:
+                parameters = model.gradient(train.X, train.y)
+            else:
+                model.train(train.X, train.y, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+                parameters = model.parameters()
+            return Release(parameters=parameters, count=self._count(recipe), score=self._score(recipe, model))
+        finally:
+            model.set_parameters(common)  # a round that fails, or teaches nothing, leaves it as it was taught
 
     def _learn(self, teach: Teach) -> None:
         try:
@@ -155,7 +163,9 @@ class Participant:
     def models(self, kept: Kept) -> dict[str, Learner]:
         """The trained models that a kept choice is made of, by name."""
         candidates = {"distilled": self.distilled, "own": self.own}
-        return {name: model for name, model in candidates.items() if model is not None and name in kept.weights}
+        return {
+            name: model for name, model in candidates.items() if model is not None and name in kept.weights
+        }
 
     def choose(self, candidates: Mapping[str, Array] | None = None) -> Kept:
         """Decide by the held-back rows what to keep; `candidates` are predictions of them (default: all models)."""

@@ -71,10 +71,13 @@ def resolve(group: str, name: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        extra = (error.name or "").partition(".")[0]
+        missing = error.name or ""
+        if f"{module}.".startswith(f"{missing}."):
+            raise ConfigError(f"{group[:-1]} '{name}' at {known[name]} cannot be imported: {error}") from None
+        package = missing.partition(".")[0]
         raise MissingExtra(
-            f"{group[:-1]} '{name}' needs the package '{extra}', which is not installed",
-            remedy=f'Run: pip install "fedstill[{extra}]"',
+            f"{group[:-1]} '{name}' needs the package '{package}', which is not installed",
+            remedy=f"Install it: pip install {package}",
         ) from None
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{group[:-1]} '{name}' at {known[name]} cannot be imported: {error}") from None
@@ -86,10 +89,11 @@ def build(group: str, name: str, options: Mapping[str, Any], *arguments: Any, wh
     Raises
     ------
     ConfigError
-        Where an option is not one of the builder's.
+        Where an option is not one of the builder's, or one that it needs is not given.
     """
     builder = resolve(group, name)
-    accepted = inspect.signature(builder).parameters
+    signature = inspect.signature(builder)
+    accepted = signature.parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         allowed = [p.name for p in list(accepted.values())[len(arguments) :] if p.name != "self"]
         for option in options:
@@ -99,6 +103,10 @@ def build(group: str, name: str, options: Mapping[str, Any], *arguments: Any, wh
                     where=where,
                     remedy=did_you_mean(option, allowed),
                 )
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise ConfigError(f"{group[:-1]} '{name}' cannot be built: {error}", where=where) from None
     return builder(*arguments, **options)
 
 

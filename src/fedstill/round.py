@@ -3,8 +3,8 @@
 Two rules. Everything that decides what happens next stands in this file. And this file does nothing: no
 clock, socket, thread, disk or global; whoever drives it carries its effects out (`transports/`).
 
-The log of events *is* the run: `replay` folds it into the same state, byte for byte, after a crash, for an
-auditor, or on every peer of a mesh. Answers are folded in sorted order of party, so that nothing depends on who was faster.
+The log of events *is* the run: `replay` folds it into the same state, byte for byte, after a crash, for an auditor,
+or on every peer of a mesh. Answers are folded in sorted order of party, so that nothing depends on who was faster.
 What a peer sends is checked here, once, before any strategy sees it; a bad message is data with a reason
 (`Ignored`), never an exception.
 
@@ -63,11 +63,13 @@ class Plan:
     max_answer_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
-        """Refuse plans that no round could follow: our own misuse raises."""
+        """Refuse plans that no round could follow, or that would never end: our own misuse raises."""
         if tuple(sorted(set(self.parties))) != self.parties:
             raise ValueError("parties must be sorted and distinct")
         if not 1 <= self.quorum <= len(self.parties):
             raise ValueError(f"a quorum of {self.quorum} cannot be met by {len(self.parties)} participants")
+        if self.rounds < 0 or self.patience < 1 or not self.deadline_s > 0:
+            raise ValueError("rounds must be 0 or more, patience 1 or more, and the deadline after the start")
 
 
 class Phase(StrEnum):
@@ -90,7 +92,7 @@ class State:
     refusals: Mapping[Party, str] = field(default_factory=dict)
     teachers: Mapping[Party, Teach] = field(default_factory=dict)
     missed: int = 0
-    memory: Any = None
+    memory: Any = field(default=None, compare=False)  # may hold arrays, which have no plain ==; it shows in teachers
 
 
 # Events: what happened.
@@ -195,6 +197,11 @@ class Coordinator:
     strategy: Strategy
     codec: Codec
 
+    def __post_init__(self) -> None:
+        """Refuse to average parameters without a common start to check them against: our own misuse raises."""
+        if self.strategy.recipe.release is not Kind.LABELS and self.strategy.shapes is None:
+            raise ValueError(f"strategy '{self.strategy.name}' needs the common start parameters as its memory")
+
     def start(self) -> State:
         """The state before the first event."""
         return State(memory=self.strategy.memory)
@@ -239,7 +246,10 @@ class Coordinator:
         if why:
             # Whoever comes late has missed something: it gets the latest teacher and the open question.
             known = reply.sender in self.plan.parties
-            return state, (Ignored(reply, why), *(self._catch_up(state, reply.sender) if late and known else ()))
+            return state, (
+                Ignored(reply, why),
+                *(self._catch_up(state, reply.sender) if late and known else ()),
+            )
         if isinstance(reply, Refuse):
             heard = replace(state, refusals={**state.refusals, reply.sender: reply.reason[:200]})
         else:
@@ -253,7 +263,9 @@ class Coordinator:
         refused = {party: state.refusals[party] for party in sorted(state.refusals)}
         missing = tuple(p for p in self.plan.parties if p not in state.answers and p not in state.refusals)
         if len(answered) < self.plan.quorum:
-            return self._miss(state, now, QuorumMissed(state.round, answered, refused, missing, self.plan.quorum))
+            return self._miss(
+                state, now, QuorumMissed(state.round, answered, refused, missing, self.plan.quorum)
+            )
         votes = [Vote(party, self.codec.decode(state.answers[party].payload)) for party in answered]
         lesson = self.strategy.teach(Ballot(votes, self.plan.parties, self.plan.outputs, state.memory))
         encoded = {id(teacher): self.codec.encode(teacher) for teacher in lesson.teachers.values()}
@@ -323,7 +335,7 @@ class Coordinator:
         if release.labels is not None or not release.parameters:
             return "it carries no parameters, or more than parameters"
         shapes = {name: array.shape for name, array in release.parameters.items()}
-        if self.strategy.shapes is not None and shapes != self.strategy.shapes:
+        if shapes != self.strategy.shapes:
             return "its parameters have other names or shapes than the common start"
         if not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in release.parameters.values()):
             return "its parameters are not finite"
@@ -344,6 +356,10 @@ def flaw_of_labels(labels: SoftLabels, outputs: Outputs, n_items: int) -> str:
     if (labels.weight < 0).any():
         return "it holds negative weights"
     if labels.space is Space.QUANTILES:
-        return "" if (np.diff(labels.values, axis=1) >= 0).all() else "its quantiles cross"
-    sums = labels.values.sum(axis=1)
-    return "" if (labels.values >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "its probabilities do not sum to 1"
+        return "" if (labels.values[:, 1:] >= labels.values[:, :-1]).all() else "its quantiles cross"
+    sums = labels.values.sum(axis=1, dtype=np.float64)
+    return (
+        ""
+        if (labels.values >= 0).all() and np.allclose(sums, 1, atol=1e-3)
+        else "its probabilities do not sum to 1"
+    )

@@ -96,5 +96,5 @@ def losses(outputs: Outputs, y: Array, predicted: Array) -> Array:
 
 
 def loss(outputs: Outputs, y: Array, predicted: Array) -> float:
-    """Mean loss over rows: the one number by which models are compared inside a federation."""
-    return float(losses(outputs, y, predicted).mean())
+    """Mean loss over rows, NaN without rows: the one number by which models are compared inside a federation."""
+    return float(losses(outputs, y, predicted).mean()) if len(y) else float("nan")

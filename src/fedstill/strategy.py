@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fedstill.labels import Array, Outputs, Parameters, Party, Release, SoftLabels
-from fedstill.messages import Recipe
+from fedstill.labels import Array, Outputs, Parameters, Party, Release, SoftLabels, Space
+from fedstill.messages import Kind, Recipe
 
 Aggregate = Callable[[Sequence[SoftLabels], Array], SoftLabels]
 """Many voices and their weights, shape (K,), to one teacher."""
@@ -124,6 +124,23 @@ def everyone(aggregate: Aggregate) -> Audience:
     return teach
 
 
+def rehearse(strategy: Strategy, outputs: Outputs) -> None:
+    """Let a strategy that exchanges soft labels teach from two made-up votes, before anybody has trained.
+
+    Raises
+    ------
+    ConfigError
+        Where its options do not fit what is predicted.
+    """
+    if strategy.recipe.release is not Kind.LABELS:
+        return
+    k = len(outputs)
+    row = np.linspace(-1, 1, k) if outputs.space is Space.QUANTILES else np.full(k, 1 / k)
+    labels = SoftLabels.of(np.arange(2), np.tile(row, (2, 1)), outputs.space)
+    release = Release(labels=labels, count=1, score=1.0)
+    strategy.teach(Ballot([Vote("a", release), Vote("b", release)], ["a", "b"], outputs, strategy.memory))
+
+
 def nobody(ballot: Ballot) -> Lesson:
     """No teacher for anyone: what the references do."""
     del ballot
@@ -132,7 +149,8 @@ def nobody(ballot: Ballot) -> Lesson:
 
 def weighted_mean(parameters: Sequence[Parameters], weights: Array) -> Parameters:
     """Mean of named arrays, weighted, in float64; the weights need not sum to 1."""
-    shares = np.asarray(weights, np.float64) / np.sum(weights)
+    shares = np.asarray(weights, np.float64)
+    shares = shares / shares.sum()  # in float64 from the start: whole numbers that participants tell can overflow
     return {
         name: np.tensordot(shares, np.stack([np.asarray(one[name], np.float64) for one in parameters]), 1)
         for name in parameters[0]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -40,6 +40,10 @@ _KINDS: dict[str, type[Ask | Teach | Answer | Refuse]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 H = TypeVar("H")
+
+# Bounds in the types hold before anything is allocated for the items of a list.
+_Shape = Annotated[list[int], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+_Described = Annotated[list[tuple[str, str, _Shape]], msgspec.Meta(max_length=MAX_ARRAYS)]
 
 
 def encode(message: Ask | Teach | Answer | Refuse) -> bytes:
@@ -116,7 +120,8 @@ def unpack(data: bytes, header: type[H], max_bytes: int = MAX_FRAME_BYTES) -> tu
         raise WireError("the header is cut off")
     try:
         head, described = msgspec.msgpack.decode(
-            memoryview(data)[8 : 8 + length], type=tuple[header, list[tuple[str, str, list[int]]]]  # type: ignore[valid-type]
+            memoryview(data)[8 : 8 + length],
+            type=tuple[header, _Described],  # type: ignore[valid-type]
         )
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise WireError(f"the header does not decode: {error}") from None
@@ -124,18 +129,19 @@ def unpack(data: bytes, header: type[H], max_bytes: int = MAX_FRAME_BYTES) -> tu
 
 
 def _arrays(body: memoryview, described: list[tuple[str, str, list[int]]]) -> dict[str, Array]:
-    if len(described) > MAX_ARRAYS:
-        raise WireError(f"{len(described)} arrays are over the bound of {MAX_ARRAYS}")
     arrays: dict[str, Array] = {}
     start = 0
     for name, dtype, shape in described:
         if dtype not in DTYPES:
             raise WireError(f"array '{name[:40]}' claims element type '{dtype[:20]}', which does not travel")
-        if len(shape) > MAX_DIMENSIONS or any(not 0 <= size < 2**31 for size in shape):
+        # An axis of length 0 does not excuse the others: NumPy counts without it when it says "too big".
+        if min(shape, default=0) < 0 or math.prod(size or 1 for size in shape) >= 2**31:
             raise WireError(f"array '{name[:40]}' claims an impossible shape")
         stop = start + math.prod(shape) * np.dtype(dtype).itemsize
         if stop > len(body) or name in arrays:
             raise WireError(f"array '{name[:40]}' is cut off or comes twice")
+        if dtype == "|b1" and np.frombuffer(body[start:stop], np.uint8).max(initial=0) > 1:
+            raise WireError(f"array '{name[:40]}' holds truth values that are neither 0 nor 1")
         arrays[name] = np.frombuffer(body[start:stop], dtype=dtype).reshape(shape)
         start = stop
     if start != len(body):

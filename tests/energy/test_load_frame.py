@@ -364,6 +364,7 @@ def test_feed_in_is_allowed_where_asked_for(write) -> None:
 
 H = "timestamp,load_kw"
 TEN = [str(i) for i in range(10)]
+HALF_PAST = [f"{stamp[:-2]}30,{i}" for i, stamp in enumerate(FOUR)]
 STEADY = [f"{stamp},{i}" for i, stamp in enumerate(FOUR)]
 BAD_FILES = {
     "empty file": ("", ["the file is empty"]),
@@ -405,6 +406,7 @@ BAD_FILES = {
     "negative": (hours([1, 2, -0.5]), ["line 4", '"load_kw"', "negative", 'negative = "allow"']),
     "off the grid": (csv([*STEADY, "2024-01-01 03:07,9"]), ["line 6", "03:07", "grid of 1 h"]),
     "first off the grid": (csv(["2023-12-31 23:59,9", *STEADY]), ["line 2", "23:59"]),
+    "off a grid of half past": (csv(["2023-12-31 23:07,9", *HALF_PAST]), ["line 2", "23:07", "(1 such rows)"]),
     "one row": (hours([1]), ["line 2", "fewer than 2 rows"]),
     "constant": (hours([5, 5, "", 5]), ['"load_kw"', 'site "plant"', "every reading is 5 kW"]),
     "all missing": (hours(["", "", ""]), ['"load_kw"', 'site "plant"', "every reading is missing"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fedstill.evaluation.outcome import Outcome, RoundRecord
@@ -42,9 +43,7 @@ def outcome(name: str, actual: Array, predictions: dict[str, Array], **given: ob
     return Outcome(name=name, actual=actual, predictions=predictions, **(rest | given))  # type: ignore[arg-type]
 
 
-def report_of(
-    outcomes: list[Outcome], rounds: list[RoundRecord], outputs: Outputs, **given: object
-) -> Report:
+def report_of(outcomes: list[Outcome], rounds: list[RoundRecord], outputs: Outputs, **given: object) -> Report:
     """`build_report` with dull values for the rest."""
     rest: dict[str, object] = {
         "settings": {"rounds": 3, "aggregate": {"kind": "median"}}, "environment": {"python": "3.12.1"},
@@ -58,7 +57,7 @@ def report_of(
 def run() -> Run:
     """A load forecast of 12 sites; the eleventh loses by federation."""
     rng = np.random.default_rng(20250301)
-    hours = np.datetime64("2024-01-01T00", "s") + np.arange(365 * 24) * np.timedelta64(3600, "s")
+    hours = np.datetime64("2023-12-31T23", "s") + np.arange(365 * 24) * np.timedelta64(3600, "s")
     outcomes = [_site(rng, index, name, hours) for index, name in enumerate(SITES)]
     rounds = [_round(rng, number) for number in (1, 2, 3)]
     outputs = Outputs(Space.QUANTILES, LEVELS)
@@ -66,32 +65,36 @@ def run() -> Run:
 
 
 def _site(rng: np.random.Generator, index: int, name: str, hours: Array) -> Outcome:
-    hour, day = np.arange(len(hours)) % 24, np.arange(len(hours)) // 24
+    local = pd.DatetimeIndex(hours).tz_localize("UTC").tz_convert("Europe/Berlin")
+    hour, day = local.hour.to_numpy(), local.dayofyear.to_numpy() - 1
     size = 40.0 * 1.6**index / (1 + index % 3)
     work = np.where(day % 7 < 5, 1.0, 0.35 if index % 2 else 0.8)
     shape = 0.45 + work * np.exp(-(((hour - 13 + index % 4) / 4.5) ** 2))
     season = 1 + 0.25 * np.cos(2 * np.pi * (day - 15) / 365) * (-1) ** (index == 10)
-    wander = np.repeat(_smooth(rng, 365), 24)
+    wander = _smooth(rng, 366)[day]
     truth = size * season * shape * (1 + 0.10 * wander) * (1 + 0.04 * rng.standard_normal(len(hours)))
 
     def forecast(spread: float, bias: float) -> Array:
-        error = 0.7 * np.repeat(rng.standard_normal(365), 24) + 0.6 * _smooth(rng, len(hours))
+        error = 0.7 * rng.standard_normal(366)[day] + 0.6 * _smooth(rng, len(hours))
         median = truth * (1 + bias + spread * error)
         return np.sort(median[:, None] * (1 + 1.05 * spread * NORMAL), axis=1).astype(np.float32)
 
     alone = 0.09 + 0.012 * (index * 5 % 12)
     taught = alone * (1.12 if index == 10 else 0.98 - 0.035 * (index % 6))
+    own = forecast(alone, 0.01)
+    keeps_own = index == 6  # what it keeps is then its own model, number by number
     predictions = {
         "floor": forecast(0.155 + 0.01 * (index % 5), 0.0),
-        "local": forecast(alone, 0.01),
+        "local": own,
         "local_safe": forecast(alone * 0.96, 0.005),
         "distilled": forecast(taught * 1.03, 0.0),
-        "federated": forecast(taught, 0.0),
+        "federated": own if keeps_own else forecast(taught, 0.0),
         "naive_week": forecast(0.2, 0.0),
     }
     return outcome(
         name, truth, predictions, time=hours, block=day, zone="Europe/Berlin", learner=LEARNERS[index % 4],
-        kept=("blend", "distilled", "own", "blend")[index % 4],
+        kept="own" if keeps_own else ("blend", "distilled", "blend", "blend")[index % 4],
+        weights={"floor": 0.1 * (not keeps_own), "own": 0.3 + 0.7 * keeps_own, "distilled": 0.6 * (not keeps_own)},
         bytes_up=480_000 + 1000 * index, bytes_down=960_000, cpu_s=4.0 + 3.1 * index, train_rows=1008,
         left_out_rows=5 * index, model_bytes=120_000 * (1 + index % 4),
         notes=("two gaps of a day in March",) if index == 4 else (),
@@ -139,8 +142,5 @@ def class_run() -> Run:
         predictions = {name: believe(truth, skill, 1.6) for name, skill in skills.items()}
         outcomes.append(outcome(f"site {index}", truth, predictions))
     names = tuple(o.name for o in outcomes)
-    rounds = [
-        RoundRecord(n, (names,), names, {}, 6000, 12000, "complete", dict.fromkeys(names, 1 / n))
-        for n in (1, 2)
-    ]
+    rounds = [RoundRecord(n, (names,), names, {}, 6000, 12000, "complete", dict.fromkeys(names, 1 / n)) for n in (1, 2)]
     return Run(outcomes, rounds, outputs, report_of(outcomes, rounds, outputs, task="classification"))

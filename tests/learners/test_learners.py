@@ -10,7 +10,7 @@ from fedstill.testing.learners import LearnerContract, ParametricContract
 
 class TestLightGBM(LearnerContract):
     def make(self, outputs, seed=0):
-        return LightGBM(outputs, seed, rounds=25, learning_rate=0.15, leaves=7, min_rows_in_leaf=5)
+        return LightGBM(outputs, seed, rounds=40, learning_rate=0.15, leaves=7, min_rows_in_leaf=5)
 
 
 class TestXGBoost(LearnerContract):
@@ -21,7 +21,7 @@ class TestXGBoost(LearnerContract):
 class TestHistGradientBoosting(LearnerContract):
     def make(self, outputs, seed=0):
         return HistGradientBoosting(
-            outputs, seed, rounds=15, learning_rate=0.2, leaves=7, min_rows_in_leaf=5, bins=31
+            outputs, seed, rounds=20, learning_rate=0.3, leaves=7, min_rows_in_leaf=5, bins=31
         )
 
 

@@ -1,7 +1,7 @@
 """FedAvg: everyone trains the common model on, the parameters are averaged.
 
-McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017, arXiv:1602.05629. For learners
-that have parameters; all participants must choose the same kind and size.
+McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
+arXiv:1602.05629. For learners that have parameters; all participants must choose the same kind and size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """FedSGD: everyone computes the gradient of its loss at the common parameters; one step follows their mean.
 
-McMahan et al. 2017, arXiv:1602.05629, section 2: FedAvg with one full batch a round, written with gradients. One step a round is slow and costs
-as many bytes as FedAvg; it is here as the reference that federated optimisers start from.
+McMahan et al. 2017, arXiv:1602.05629, section 2: FedAvg with one full batch a round, written with gradients. One
+step a round is slow and costs as many bytes as FedAvg; it is the reference that federated optimisers start from.
 """
 
 from __future__ import annotations

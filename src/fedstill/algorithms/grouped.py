@@ -1,26 +1,28 @@
 """The five-stage method: local training, soft labels, groups of alike, the most reliable speak, fitting.
 
-After a published patent abstract on federated learning by knowledge distillation (Beijing University of Technology): participants
-are grouped by the similarity of their soft labels; in every round the most reliable soft label of each group takes part in the aggregation, so
-that a crowd of alike participants does not outvote the rest; and no extra communication is needed, since
-grouping uses what was sent anyway. The abstract names no similarity, clustering, reliability or
-loss: all of those are our reading, and each is an option.
+After a published patent abstract on federated learning by knowledge distillation (Beijing University of Technology):
+participants are grouped by the similarity of their soft labels; in every round the most reliable soft label of each
+group takes part in the aggregation, so that a crowd of alike participants does not outvote the rest; and no extra
+communication is needed, since grouping uses what was sent anyway. The abstract names no similarity, clustering,
+reliability or loss: all of those are our reading, and each is an option.
 
-Choosing one voice a group (`select = "client"`, the letter of the abstract) gives away the variance that averaging within the
-group would remove; `select = "item"` chooses anew for each item, `select = "mean"` and `"median"` let all members speak.
+Choosing one voice a group (`select = "client"`, the letter of the abstract) gives away the variance that averaging
+within the group would remove; `select = "item"` chooses anew for each item, `select = "mean"` and `"median"` let all
+members speak.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
-from fedstill.errors import ConfigError
-from fedstill.grouping.aggregates import group_weights, resolve
-from fedstill.grouping.clustering import cluster
+from fedstill.grouping.aggregates import choose, group_weights, resolve
+from fedstill.grouping.clustering import METHODS, cluster
+from fedstill.grouping.reliability import RULES
 from fedstill.grouping.reliability import reliability as reliabilities
-from fedstill.grouping.selection import voice
-from fedstill.grouping.similarity import distances
+from fedstill.grouping.selection import SELECTIONS, voice
+from fedstill.grouping.similarity import MEASURES, distances
 from fedstill.labels import Party, Release, SoftLabels, Space
 from fedstill.messages import Recipe
 from fedstill.strategy import Ballot, Lesson, Strategy
@@ -67,13 +69,19 @@ def grouped(
     seed:
         Seed of the clustering.
     """
+    # Names are looked up here, so that a wrong one shows before anybody has trained.
     combine = resolve(aggregate)
-    if audience not in ("everyone", "group"):
-        raise ConfigError(f"audience '{audience}' is not known", remedy="Choose 'everyone' or 'group'")
+    choose(similarity, dict.fromkeys(("auto", *itertools.chain(*MEASURES.values()))), "similarity")
+    choose(reliability, dict.fromkeys(("auto", *itertools.chain(*RULES.values()))), "reliability")
+    choose(grouping, METHODS, "grouping")
+    choose(select, SELECTIONS, "select")
+    choose(weights, dict.fromkeys(("equal", "size")), "weights")
+    choose(audience, dict.fromkeys(("everyone", "group")), "audience")
 
     def teach(ballot: Ballot) -> Lesson:
+        forecast = ballot.outputs.space is Space.QUANTILES
         labels = [vote.labels for vote in ballot.votes]
-        levels = ballot.outputs.levels if ballot.outputs.space is Space.QUANTILES else None
+        levels = [float(column) for column in ballot.outputs.columns] if forecast else None
         apart = distances(labels, similarity, levels=levels)
         members = cluster(apart, grouping, number=groups, threshold=threshold, seed=seed)
         trust = reliabilities([vote.release for vote in ballot.votes], reliability, levels=levels)

@@ -31,7 +31,7 @@ QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(fedstill.__version__, prog_name="fedstill")
 def cli() -> None:
-    """Federated distillation: better energy models together, without showing each other the data.
+    r"""Federated distillation: better energy models together, without showing each other the data.
 
     \b
     Examples:
@@ -59,7 +59,7 @@ cli.add_command(data)
 @JSON
 @QUIET
 def demo(out: Path, source: str, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
-    """Run a federation of twelve enterprises and write a report.
+    r"""Run a federation of twelve enterprises and write a report.
 
     \b
     Examples:
@@ -74,12 +74,14 @@ def demo(out: Path, source: str, changes: Sequence[str], as_json: bool, quiet: b
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for report and models  [default: runs/NAME]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for report and models  [default: runs/NAME]"
+)
 @SET
 @JSON
 @QUIET
 def run(file: Path, out: Path | None, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
-    """Run the federation that FILE describes.
+    r"""Run the federation that FILE describes.
 
     \b
     Examples:
@@ -96,7 +98,7 @@ def run(file: Path, out: Path | None, changes: Sequence[str], as_json: bool, qui
 @SET
 @JSON
 def check(file: Path, changes: Sequence[str], as_json: bool) -> None:
-    """Read FILE and the data it names, and explain what `run` would do. Trains nothing.
+    r"""Read FILE and the data it names, and explain what `run` would do. Trains nothing.
 
     \b
     Example:
@@ -113,7 +115,9 @@ def check(file: Path, changes: Sequence[str], as_json: bool) -> None:
 @click.option("--site", help="The site's name, where DATA holds many.")
 @click.option("--timezone", help="Zone of the site, where DATA has plain clock times: Europe/Berlin.")
 @click.option("--unit", help="Unit of the load column, where its name does not say it: kWh, kW, MW.")
-@click.option("--from", "first", metavar="DATE", help="First day to forecast  [default: the day after the last reading]")
+@click.option(
+    "--from", "first", metavar="DATE", help="First day to forecast  [default: the day after the last reading]"
+)
 @click.option("--days", type=click.IntRange(1, 3660), default=1, show_default=True, help="Days to forecast.")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV to write  [default: standard output]")
 @JSON
@@ -128,7 +132,7 @@ def predict(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Forecast with a participant's model: DATA holds its readings up to the day before.
+    r"""Forecast with a participant's model: DATA holds its readings up to the day before.
 
     For a classification model DATA is a table of cases, and each gets its class probabilities.
 
@@ -147,7 +151,7 @@ def predict(
 @click.argument("folder", type=click.Path(path_type=Path))
 @JSON
 def report(folder: Path, as_json: bool) -> None:
-    """Show the table of a finished run in FOLDER, and write its report.html anew.
+    r"""Show the table of a finished run in FOLDER, and write its report.html anew.
 
     \b
     Example:
@@ -161,7 +165,7 @@ def report(folder: Path, as_json: bool) -> None:
 @cli.command()
 @JSON
 def algorithms(as_json: bool) -> None:
-    """List algorithms, learners and codecs, built in and from installed packages.
+    r"""List algorithms, learners and codecs, built in and from installed packages.
 
     \b
     Example:

@@ -36,7 +36,9 @@ def demo(out: Path, source: str, changes: Sequence[str], *, as_json: bool, quiet
         frame = synthetic.synthetic(n_sites=15, days=366)
         simbench.write_whole(out / "synthetic.csv", lambda path: frame.to_csv(path, index=False))
     with as_file(files("fedstill.cli") / f"demo_{source}.toml") as path:
-        file = config.load(path, [*([f"data.file={out / 'synthetic.csv'}"] if source == "synthetic" else []), *changes])
+        file = config.load(
+            path, [*([f"data.file={out / 'synthetic.csv'}"] if source == "synthetic" else []), *changes]
+        )
         _run(file, path.parent, out, as_json=as_json, quiet=quiet)
 
 
@@ -107,8 +109,8 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
     )
     for party, told in facts["participants"].items():
         click.echo(
-            f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, chooses by {told['held_back_rows']}, "
-            f"judged on {told['test_rows']}, left out {told['left_out_rows']}"
+            f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, "
+            f"chooses by {told['held_back_rows']}, judged on {told['test_rows']}, left out {told['left_out_rows']}"
         )
         for note in told["notes"]:
             click.echo(f"    note: {note}")
@@ -134,7 +136,9 @@ def _writable(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"cannot be written to: {error.strerror}", where=str(out), remedy="Choose another folder with --out"
+            f"cannot be written to: {error.strerror}",
+            where=str(out),
+            remedy="Choose another folder with --out",
         ) from None
 
 
@@ -162,7 +166,9 @@ class _Progress:
         self._heard = 0
         self._kinds = {party: make.kind for party, make in federation.makes.items()}
         self._bar = tqdm(
-            total=federation.plan.rounds if federation.strategy.rounds is None else federation.strategy.rounds,
+            total=federation.plan.rounds
+            if federation.strategy.rounds is None
+            else federation.strategy.rounds,
             desc="rounds",
             file=sys.stderr,
             disable=quiet,
@@ -186,7 +192,9 @@ class _Progress:
             )
             self._heard += 1
             self._bar.set_postfix_str(f"{self._heard} of {len(self._kinds)} answers")
-            self._line(f"  round {reply.round}  {reply.sender:16} {self._kinds.get(reply.sender, ''):24} {said}")
+            self._line(
+                f"  round {reply.round}  {reply.sender:16} {self._kinds.get(reply.sender, ''):24} {said}"
+            )
         elif isinstance(seen, Ignored):
             self._line(f"  round {seen.reply.round}  {seen.reply.sender:16} ignored: {seen.why}")
         elif isinstance(seen, Closed):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from fedstill.wire import pack, unpack
 _PARAMETER = "p:"
 
 
-class _Header(NamedTuple):
+@dataclass(frozen=True)
+class _Header:
     space: Space | None
     count: int
     score: float
@@ -41,16 +41,23 @@ class Raw:
     def decode(self, payload: bytes) -> Release:
         """Decode a release. Raises WireError where the bytes are not one."""
         header, arrays = unpack(payload, _Header)
-        parameters = {
-            name.removeprefix(_PARAMETER): array for name, array in arrays.items() if name.startswith(_PARAMETER)
-        }
+        named = [name for name in arrays if name.startswith(_PARAMETER)]
+        parameters = {name.removeprefix(_PARAMETER): arrays.pop(name) for name in named}
+        if any(array.dtype.str != "<f4" for array in parameters.values()):
+            raise WireError("parameters come in another element type than float32")
         labels = None if header.space is None else self._labels(header.space, arrays)
+        if arrays:
+            raise WireError(f"an array '{next(iter(arrays))[:40]}' has no place in a release")
         return Release(labels=labels, parameters=parameters, count=header.count, score=header.score)
 
     @staticmethod
     def _labels(space: Space, arrays: dict[str, Array]) -> SoftLabels:
-        values = arrays.get("values")
-        if values is None or values.ndim != 2:
-            raise WireError("soft labels need a table of values")
-        items = arrays.get("items", np.arange(len(values)))
-        return SoftLabels.of(items, values, space, arrays.get("weight"))
+        values = arrays.pop("values", None)
+        # A table without columns takes no bytes however many rows it claims, but its items would.
+        if values is None or values.ndim != 2 or not values.shape[1] or values.dtype.str != "<f4":
+            raise WireError("soft labels need a table of values, float32, with a column or more")
+        items, weight = arrays.pop("items", None), arrays.pop("weight", None)
+        for given, dtype in ((items, "<u4"), (weight, "<f4")):
+            if given is not None and (given.shape != values.shape[:1] or given.dtype.str != dtype):
+                raise WireError("the items or weights do not fit the table of values")
+        return SoftLabels.of(np.arange(len(values)) if items is None else items, values, space, weight)

@@ -67,9 +67,7 @@ def assess(losses: Mapping[str, Mapping[str, float | None]], metric: str, rivals
         other = {name: loss for name in kept if (loss := losses[name].get(rival)) is not None}
         against[rival] = compare([kept[name] for name in other], list(other.values()))
     gains = {
-        name: 1 - kept[name] / alone
-        for name in kept
-        if (alone := losses[name].get("local")) is not None and alone > 0
+        name: 1 - kept[name] / alone for name in kept if (alone := losses[name].get("local")) is not None and alone > 0
     }
     worst = max(kept, key=lambda name: kept[name], default=None)
     least = min(gains, key=lambda name: gains[name], default=None)

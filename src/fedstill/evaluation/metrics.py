@@ -71,9 +71,7 @@ def measure(
     return {name: _finite(value) for name, value in found.items()}
 
 
-def row_losses(
-    actual: Array, prediction: Array, outputs: Outputs, metric: str, where: str = ""
-) -> tuple[Array, Array]:
+def row_losses(actual: Array, prediction: Array, outputs: Outputs, metric: str, where: str = "") -> tuple[Array, Array]:
     """Numerator and denominator of a loss, row by row: the ratio of their sums is what `measure` reports.
 
     Additive parts let a bootstrap resample days without going back to the rows.
@@ -115,9 +113,7 @@ def checked(actual: Array, prediction: Array, outputs: Outputs, where: str) -> t
             raise DataError(
                 f"{bad.sum()} of {len(y)} rows of the {what} are not finite, the first is row {bad.argmax()}",
                 where=where,
-                remedy="Leave rows without a value out of the test set"
-                if what == "truth"
-                else "Fix the model",
+                remedy="Leave rows without a value out of the test set" if what == "truth" else "Fix the model",
             )
     p = p.astype(np.float64)
     if outputs.space is Space.QUANTILES:

@@ -70,9 +70,7 @@ def page(report: Report) -> dict[str, Any]:
         "reliability": plots.reliability_chart(report.reliability),
     }
     used = [
-        name
-        for name in wording.METRICS
-        if any(name in of for p in report.participants for of in p.metrics.values())
+        name for name in wording.METRICS if any(name in of for p in report.participants for of in p.metrics.values())
     ]
     return {
         "report": report,
@@ -87,6 +85,7 @@ def page(report: Report) -> dict[str, Any]:
         "forecasts": _forecasts(report, metric),
         # Drawn by pygal, which escapes what it is given; the page would escape it once more.
         "charts": {name: Markup(svg) if svg else None for name, svg in charts.items()},  # noqa: S704
+        "rivals": [wording.PREDICTIONS[name] for name in report.overall.gains.get(metric, {})],
         "groups": plots.group_numbers(report.rounds),
         "settings": wording.flat(report.settings),
         "environment": wording.flat(report.environment),
@@ -122,9 +121,7 @@ def _picture(report: Report, metric: str) -> dict[str, Any]:
             for p in ranked
         ),
     ]  # fmt: skip
-    losses = [
-        v for entry in entries for r in ("floor", "local", "federated") if (v := entry[2].get(r)) is not None
-    ]
+    losses = [v for entry in entries for r in ("floor", "local", "federated") if (v := entry[2].get(r)) is not None]
     top = _top(losses)
     gains = [entry[3] for entry in entries if entry[3] is not None]
     ends = [v for g in gains for v in (g.relative, g.low, g.high) if v is not None]

@@ -33,10 +33,7 @@ def loss_chart(rounds: Sequence[RoundReport]) -> str | None:
     lines = [line for name in names if any(line := _relative(rounds, name))]
     if len(rounds) < 2 or not lines:
         return None
-    middle = [
-        median(v) if (v := [x for x in column if x is not None]) else None
-        for column in zip(*lines, strict=True)
-    ]
+    middle = [median(v) if (v := [x for x in column if x is not None]) else None for column in zip(*lines, strict=True)]
     chart = pygal.Line(**_options("Validation loss over rounds", formatter=lambda value: f"{value:.0f} %"))
     chart.x_labels = _thin([str(record.round) for record in rounds])
     for line in lines:
@@ -104,7 +101,7 @@ def panels(sample: Sample) -> list[Panel]:
         low = 0.0
     if high <= low:
         high = low + 1.0
-    scale = axis(low, high, count=3)
+    scale = axis(low, high)
     return [_panel(day, ZoneInfo(sample.zone), low, high, scale) for day in sample.days if day.time]
 
 
@@ -115,7 +112,7 @@ def axis(low: float, high: float, count: int = 4, factor: float = 1.0, unit: str
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
     first, last = math.ceil(low * factor / step - 1e-9), math.floor(high * factor / step + 1e-9)
     return [
-        Tick(100 * (i * step / factor - low) / (high - low), f"{i * step:g}{unit}")
+        Tick(100 * (i * step / factor - low) / (high - low), f"{i * step:g}{unit}".replace("-", "−"))
         for i in range(first, last + 1)
     ]
 
@@ -170,9 +167,7 @@ def _panel(day: SampleDay, zone: ZoneInfo, low: float, high: float, scale: Seque
         title=f"{local[0]:%a} {local[0].day} {local[0]:%b %Y}",
         lines={name: " ".join(points[name]) for name in ("floor", "local", "federated", "actual")},
         band=" ".join(points["low"] + points["high"][::-1]),
-        hours=[
-            Tick(a, f"{t.hour}") for a, t in zip(x, local, strict=True) if t.hour % 6 == 0 and t.minute == 0
-        ],
+        hours=[Tick(a, f"{t.hour}") for a, t in zip(x, local, strict=True) if t.hour % 6 == 0 and t.minute == 0],
         loads=scale,
     )
 

@@ -20,6 +20,18 @@ from fedstill.evaluation.schema import SCHEMA_VERSION, Report
 
 JSON_NAME = "report.json"
 HTML_NAME = "report.html"
+_FILTERS = (
+    "metric_label",
+    "metric_unit",
+    "metric_value",
+    "number",
+    "count",
+    "size",
+    "duration",
+    "saved",
+    "signed",
+    "weights",
+)
 
 __all__ = ["read_report", "render_html", "terminal_table", "write_report"]
 
@@ -62,9 +74,7 @@ def read_report(folder: Path) -> Report:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(
-            "there is no report", where=str(path), remedy="Name the folder of a finished run"
-        ) from error
+        raise DataError("there is no report", where=str(path), remedy="Name the folder of a finished run") from error
     except OSError as error:
         raise DataError(
             f"the report cannot be read ({error.strerror or error})",
@@ -99,9 +109,7 @@ def terminal_table(report: Report) -> str:
     metric = report.overall.fairness.metric
     unit = wording.metric_unit(metric)
     head = f"{wording.metric_label(metric)}{f' {unit}' if unit else ''}"
-    table = PrettyTable(
-        ["participant", "learner", "kept", f"{head} floor", "alone", "after", "bytes up", "bytes down"]
-    )
+    table = PrettyTable(["participant", "learner", "kept", f"{head} floor", "alone", "after", "bytes up", "bytes down"])
     table.align = "r"
     table.align["participant"] = table.align["learner"] = table.align["kept"] = "l"
     columns = ("floor", "local", "federated")
@@ -109,9 +117,7 @@ def terminal_table(report: Report) -> str:
         errors = [wording.metric_value(p.metrics[c].get(metric), metric, unit=False) for c in columns]
         words = [_printable(word) for word in (p.name, p.learner, p.kept)]
         table.add_row([*words, *errors, wording.size(p.bytes_up), wording.size(p.bytes_down)])
-    mean = [
-        wording.metric_value(report.overall.mean.get(c, {}).get(metric), metric, unit=False) for c in columns
-    ]
+    mean = [wording.metric_value(report.overall.mean.get(c, {}).get(metric), metric, unit=False) for c in columns]
     n = max(1, len(report.participants))
     up, down = (sum(getattr(p, key) for p in report.participants) // n for key in ("bytes_up", "bytes_down"))
     table.add_divider()
@@ -163,15 +169,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "metric_label",
-        "metric_unit",
-        "metric_value",
-        "number",
-        "count",
-        "size",
-        "duration",
-        "saved",
-    ):
+    for name in _FILTERS:
         environment.filters[name] = getattr(wording, name)
     return environment.get_template("report.html.j2")

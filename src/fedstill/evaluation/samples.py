@@ -57,14 +57,10 @@ def choose_days(block: Array, count: int = DAYS) -> Array:
 
 def reliability_bins(outcomes: Sequence[Outcome], outputs: Outputs, name: str) -> list[ReliabilityBin]:
     """The reliability diagram of one named prediction over all participants' rows, without empty bins."""
-    parts = [
-        calibration(*checked(o.actual, o.predictions[name], outputs, f"{o.name}, {name}")) for o in outcomes
-    ]
+    parts = [calibration(*checked(o.actual, o.predictions[name], outputs, f"{o.name}, {name}")) for o in outcomes]
     count, total, hits = (np.sum([part[i] for part in parts], axis=0) for i in range(3))
     return [
-        ReliabilityBin(
-            count=int(count[b]), confidence=float(total[b] / count[b]), accuracy=float(hits[b] / count[b])
-        )
+        ReliabilityBin(count=int(count[b]), confidence=float(total[b] / count[b]), accuracy=float(hits[b] / count[b]))
         for b in np.flatnonzero(count)
     ]
 
@@ -72,8 +68,7 @@ def reliability_bins(outcomes: Sequence[Outcome], outputs: Outputs, name: str) -
 def _day(outcome: Outcome, outputs: Outputs, rows: Array) -> SampleDay:
     time = np.datetime_as_string(np.asarray(outcome.time)[rows].astype("datetime64[s]"))
     median = {
-        name: np.asarray(outcome.predictions[name])[rows, outputs.median]
-        for name in ("floor", "local", "federated")
+        name: np.asarray(outcome.predictions[name])[rows, outputs.median] for name in ("floor", "local", "federated")
     }
     kept = np.asarray(outcome.predictions["federated"])[rows]
     return SampleDay(

@@ -67,7 +67,7 @@ def build_report(
     seed:
         Of the run; the bootstrap is seeded by it too.
     transfer_set_bytes:
-        Size of the transfer set that every participant had to get.
+        Bytes it takes to bring the transfer set to all participants.
     started:
         When the run started, ISO 8601.
     seconds:
@@ -128,9 +128,7 @@ def build_report(
         settings={str(key): _plain(value) for key, value in settings.items()},
         environment={str(key): _plain(value) for key, value in environment.items()},
         samples={name: sample for name, sample in days.items() if sample is not None},
-        reliability={}
-        if forecast
-        else {name: reliability_bins(outcomes, outputs, name) for name in REQUIRED},
+        reliability={} if forecast else {name: reliability_bins(outcomes, outputs, name) for name in REQUIRED},
     )
 
 
@@ -144,9 +142,7 @@ def _check(outcomes: Sequence[Outcome]) -> None:
             raise DataError("the name stands twice", where=where, remedy="Give every participant its own")
         missing = [name for name in REQUIRED if name not in o.predictions]
         if missing:
-            raise DataError(
-                f"no prediction called {missing[0]}", where=where, remedy=f"Give {', '.join(REQUIRED)}"
-            )
+            raise DataError(f"no prediction called {missing[0]}", where=where, remedy=f"Give {', '.join(REQUIRED)}")
         n = np.shape(o.actual)[:1]
         if np.shape(o.block) != n or (o.time is not None and np.shape(o.time) != n):
             raise DataError(
@@ -154,15 +150,11 @@ def _check(outcomes: Sequence[Outcome]) -> None:
             )
 
 
-def _block_sums(
-    outcomes: Sequence[Outcome], outputs: Outputs, metric: str, rivals: Sequence[str]
-) -> list[BlockSums]:
+def _block_sums(outcomes: Sequence[Outcome], outputs: Outputs, metric: str, rivals: Sequence[str]) -> list[BlockSums]:
     """Sums of each participant; the first column is what is kept, then the rivals in order."""
     found = []
     for o in outcomes:
-        parts = [
-            row_losses(o.actual, o.predictions[name], outputs, metric) for name in ("federated", *rivals)
-        ]
+        parts = [row_losses(o.actual, o.predictions[name], outputs, metric) for name in ("federated", *rivals)]
         found.append(BlockSums.of(o.block, np.stack([part[0] for part in parts], axis=1), parts[0][1]))
     return found
 
@@ -202,9 +194,7 @@ def _generator(seed: int, index: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed % 2**64, index, purpose])
 
 
-def _mean(
-    metrics: Mapping[str, Mapping[str, Metrics]], name: str, wanted: Sequence[str]
-) -> dict[str, float | None]:
+def _mean(metrics: Mapping[str, Mapping[str, Metrics]], name: str, wanted: Sequence[str]) -> dict[str, float | None]:
     """Means over the participants for which the metric is defined."""
     means: dict[str, float | None] = {}
     for metric in wanted:
@@ -260,9 +250,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [
-            _plain(item) for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
-        ]
+        return [_plain(item) for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, PurePath):
         return value.as_posix()
     try:

@@ -33,9 +33,7 @@ class Metric:
 
 
 METRICS = {
-    "nmae": Metric(
-        "nMAE", "share", "Sum of absolute errors over the sum of absolute loads (WAPE). Smaller is better."
-    ),
+    "nmae": Metric("nMAE", "share", "Sum of absolute errors over the sum of absolute loads (WAPE). Smaller is better."),
     "cvrmse": Metric(
         "CV(RMSE)",
         "%",
@@ -93,7 +91,7 @@ def metric_value(value: Number, name: str, *, unit: bool = True) -> str:
     if value is None:
         return NOTHING
     if kind in ("share", "%"):
-        text = f"{value * (100 if kind == 'share' else 1):.1f}"
+        text = _minus(f"{value * (100 if kind == 'share' else 1):.1f}")
         return f"{text}{NBSP}%" if unit else text
     return f"{number(value)}{NBSP}{kind}" if kind and unit else number(value)
 
@@ -110,7 +108,7 @@ def number(value: Number) -> str:
     if value != 0 and not 1e-4 <= abs(value) < 1e9:
         return f"{value:.2e}"
     places = 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}".replace(",", NBSP)
+    return _minus(f"{value:,.{places}f}".replace(",", NBSP))
 
 
 def count(value: int) -> str:
@@ -139,19 +137,27 @@ def duration(seconds: Number) -> str:
     return f"{hours}{NBSP}h {minutes}{NBSP}min" if hours else f"{minutes}{NBSP}min {rest}{NBSP}s"
 
 
+def weights(parts: Mapping[str, Number]) -> str:
+    """The parts of a blend that count, in percent."""
+    said = [f"{100 * part:.0f}{NBSP}% {name}" for name, part in parts.items() if part]
+    return ", ".join(said) or NOTHING
+
+
+def signed(share: Number) -> str:
+    """A change in percent, with its sign."""
+    return NOTHING if share is None else _minus(f"{100 * share:+.1f}{NBSP}%")
+
+
 def saved(gain: Gain | None) -> str:
     """A gain with its interval; plus is better."""
     if gain is None or gain.relative is None:
         return NOTHING
-    text = f"{100 * gain.relative:+.1f}{NBSP}%".replace("-", "−")
-    if gain.low is None or gain.high is None:
-        return text
-    return f"{text} ({span(gain)})"
+    return signed(gain.relative) + ("" if gain.low is None or gain.high is None else f" ({span(gain)})")
 
 
 def span(gain: Gain) -> str:
     """The interval of a gain."""
-    return f"{100 * (gain.low or 0):.1f} to {100 * (gain.high or 0):.1f}".replace("-", "−")
+    return _minus(f"{100 * (gain.low or 0):.1f} to {100 * (gain.high or 0):.1f}")
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -186,10 +192,11 @@ def remarks(report: Report) -> list[str]:
         )
     safe = gains.get("local_safe")
     if safe is not None and safe.relative is not None:
-        sure = "" if (safe.low or 0) > 0 else " – not more than chance could do"
+        chance = "" if (safe.low or 0) > 0 or (safe.high or 0) < 0 else ", which could be chance"
         found.append(
-            f"The same careful choice without the federation reaches {_mean(report, 'local_safe')}; the "
-            f"federation itself saves {saved(safe)}{NBSP}%{sure}.".replace(f"){NBSP}%", f"{NBSP}%)")
+            f"The same careful choice without the federation reaches {_mean(report, 'local_safe')}; the federation "
+            f"itself {'saves' if safe.relative >= 0 else 'costs'} {100 * abs(safe.relative):.1f}{NBSP}% "
+            f"(95{NBSP}% interval of the saving: {span(safe)}{NBSP}%){chance}."
         )
     floor = gains.get("floor")
     if floor is not None and floor.relative is not None and floor.relative < 0:
@@ -225,11 +232,14 @@ def _shares(against: Comparison | None) -> str:
 
 
 def _what(report: Report) -> str:
-    return (
-        "error" if report.overall.fairness.metric == "nmae" else metric_label(report.overall.fairness.metric)
-    )
+    return "error" if report.overall.fairness.metric == "nmae" else metric_label(report.overall.fairness.metric)
 
 
 def _mean(report: Report, prediction: str) -> str:
     metric = report.overall.fairness.metric
     return metric_value(report.overall.mean.get(prediction, {}).get(metric), metric)
+
+
+def _minus(text: str) -> str:
+    """A number with a real minus sign, and none before nothing."""
+    return text.replace("-", "−") if any(digit in text for digit in "123456789") else text.replace("-", "")

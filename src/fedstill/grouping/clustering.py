@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import cdist, squareform
-from sklearn.cluster import AffinityPropagation
+from sklearn.cluster import AffinityPropagation, AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from fedstill.errors import ConfigError
 from fedstill.grouping.aggregates import choose
@@ -31,7 +30,6 @@ LEAST_SILHOUETTE = 0.25
 """A split that does not exceed this is no structure (Kaufman & Rousseeuw, "Finding Groups in Data", 1990)."""
 
 KMEANS_STARTS = 30
-KMEANS_ROUNDS = 300
 AFFINITY_ROUNDS = 1000
 
 
@@ -49,8 +47,8 @@ def cluster(
           distance between two groups is at most `threshold`.
         * "kmeans": k-means on the classical (Torgerson) scaling of the distances to points; what part of
           them no Euclidean space can hold is dropped.
-        * "spectral": Ng, Jordan & Weiss 2002, on exp(-d^2 / (2 m^2)) with m the median distance between
-          participants that differ at all.
+        * "spectral": on exp(-d^2 / (2 m^2)) with m the median distance between participants that differ at all
+          (von Luxburg 2007), cut by the QR factorisation of the eigenvectors.
         * "affinity": affinity propagation (Frey & Dueck 2007) on -d^2, with its median as the preference.
           Where it does not converge everyone stands alone: no group is then spoken for by one member on no
           grounds.
@@ -142,22 +140,14 @@ def _numbered(distances: Array, number: int | None, split: Callable[[int], Array
 def _agglomerative(distances: Array, number: int | None, threshold: float | None) -> Array:
     if len(distances) == 1:
         return np.zeros(1, dtype=np.int64)
-    tree = linkage(squareform(distances, checks=False), method="average")
-    if threshold is not None:
-        return _cut(tree, 1 + int(np.sum(tree[:, 2] > threshold)))
-    return _numbered(distances, number, lambda groups: _cut(tree, groups))
 
+    def split(groups: int | None) -> Array:
+        # scikit-learn stops before a merge at the threshold itself; ours still joins there.
+        stop = None if threshold is None else np.nextafter(threshold, np.inf)
+        model = AgglomerativeClustering(groups, metric="precomputed", linkage="average", distance_threshold=stop)
+        return np.asarray(model.fit_predict(distances))
 
-def _cut(tree: Array, number: int) -> Array:
-    """Labels after all but `number` - 1 of a linkage's merges; exact also among equal heights."""
-    leaves = len(tree) + 1
-    groups = {leaf: [leaf] for leaf in range(leaves)}
-    for step, (left, right) in enumerate(tree[: leaves - number, :2].astype(int).tolist()):
-        groups[leaves + step] = groups.pop(left) + groups.pop(right)
-    labels = np.empty(leaves, dtype=np.int64)
-    for label, group in groups.items():
-        labels[group] = label
-    return labels
+    return _numbered(distances, number, split) if threshold is None else split(None)
 
 
 def _kmeans(distances: Array, number: int | None, seed: int) -> Array:
@@ -165,7 +155,15 @@ def _kmeans(distances: Array, number: int | None, seed: int) -> Array:
     sizes, axes = np.linalg.eigh(-centre @ np.square(_scaled(distances)) @ centre / 2)
     held = sizes > 1e-10 * sizes[-1]
     points = axes[:, held] * np.sqrt(sizes[held])
-    return _numbered(distances, number, lambda groups: _centres(points, groups, seed))
+
+    def split(groups: int) -> Array:
+        model = KMeans(groups, n_init=KMEANS_STARTS, random_state=seed)
+        # Tens of points are less work than waking a thread for them.
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than groups: so be it
+            return np.asarray(model.fit_predict(points))
+
+    return _numbered(distances, number, split)
 
 
 def _spectral(distances: Array, number: int | None, seed: int) -> Array:
@@ -173,13 +171,14 @@ def _spectral(distances: Array, number: int | None, seed: int) -> Array:
     if not positive.size:
         return np.zeros(len(distances), dtype=np.int64)
     affinity = np.exp(-np.square(distances / np.median(positive)) / 2)
-    scale = 1 / np.sqrt(affinity.sum(axis=1))
-    _, axes = np.linalg.eigh(affinity * scale[:, None] * scale)
 
     def split(groups: int) -> Array:
-        top = axes[:, -groups:]
-        lengths = np.linalg.norm(top, axis=1, keepdims=True)
-        return _centres(top / np.where(lengths > 0, lengths, 1.0), groups, seed)
+        if groups == len(distances):  # more eigenvectors than the solver gives
+            return _each(distances)
+        # "cluster_qr" has no random start (Damle, Minden & Ying 2019).
+        model = SpectralClustering(groups, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
+        with threadpool_limits(1):
+            return np.asarray(model.fit_predict(affinity))
 
     return _numbered(distances, number, split)
 
@@ -187,47 +186,6 @@ def _spectral(distances: Array, number: int | None, seed: int) -> Array:
 def _scaled(distances: Array) -> Array:
     """Distances of at most 1, so that squares neither vanish nor overflow."""
     return np.asarray(distances / (distances.max() or 1.0))
-
-
-def _centres(points: Array, number: int, seed: int) -> Array:
-    """k-means: labels of the best of `KMEANS_STARTS` runs; fewer groups where fewer points are unlike.
-
-    Not scikit-learn's, whose threads cost far more than the work when there are tens of points.
-    """
-    rng = np.random.default_rng(seed)
-    runs = [_lloyd(points, _spread(points, number, rng)) for _ in range(KMEANS_STARTS)]
-    return min(runs, key=lambda run: run[1])[0]
-
-
-def _spread(points: Array, number: int, rng: np.random.Generator) -> Array:
-    """First centres by k-means++ (Arthur & Vassilvitskii 2007)."""
-    centres = points[[rng.integers(len(points))]]
-    while len(centres) < number:
-        reach = np.cumsum(cdist(points, centres, "sqeuclidean").min(axis=1))
-        if reach[-1] == 0:
-            break
-        chosen = np.searchsorted(reach, rng.random() * reach[-1], side="right")
-        centres = np.vstack([centres, points[chosen]])
-    return centres
-
-
-def _lloyd(points: Array, centres: Array) -> tuple[Array, float]:
-    """Labels and the sum of squares that Lloyd's iteration comes to from these centres."""
-    for _ in range(KMEANS_ROUNDS):
-        gaps = cdist(points, centres, "sqeuclidean")
-        labels = gaps.argmin(axis=1)
-        own = gaps.min(axis=1)
-        for empty in np.setdiff1d(np.arange(len(centres)), labels):
-            far = int(own.argmax())  # a group that lost all its points starts anew where the fit is worst
-            labels[far], own[far] = empty, 0.0
-        inside = labels == np.arange(len(centres))[:, None]
-        # A centre left without a point stays: only where fewer points than centres are unlike.
-        counts = inside.sum(axis=1, keepdims=True)
-        moved = np.where(counts > 0, inside @ points / np.maximum(counts, 1), centres)
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    return labels, float(own.sum())
 
 
 def _affinity(distances: Array, seed: int) -> Array:

@@ -192,7 +192,8 @@ def need(module: str, extra: str) -> Any:
         return import_module(module)
     except (ImportError, OSError) as error:  # OSError: a system library beneath it is missing
         raise MissingExtra(
-            f"the library '{module}' cannot be used: {brief(error)}", remedy=f'Run: pip install "fedstill[{extra}]"'
+            f"the library '{module}' cannot be used: {brief(error)}",
+            remedy=f'Run: pip install "fedstill[{extra}]"',
         ) from error
 
 
@@ -404,6 +405,21 @@ class Scale:
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Scale:
         """The opposite of `arrays`."""
         return cls(arrays["scale.mean"], arrays["scale.inverse"], arrays["scale.target"])
+
+
+def check_training(epochs: int, learning_rate: float) -> None:
+    """Raise LearnerError for a recipe that no network can be trained by."""
+    if epochs < 1 or not 0 < learning_rate < np.inf:
+        raise LearnerError(
+            f"a network cannot be trained for {epochs} epochs at the learning rate {learning_rate}",
+            remedy="Give one epoch or more and a positive, finite rate",
+        )
+
+
+def check_trained(arrays: Iterable[Array]) -> None:
+    """Raise LearnerError where training has run away."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise LearnerError("the training of the network ran away", remedy="Lower the learning rate")
 
 
 def check_parameters(present: Parameters, given: Parameters) -> None:

@@ -28,7 +28,18 @@ FORMAT = 1
 
 TRUSTED = frozenset(
     {
+        "_loss.CyHalfBinomialLoss",
+        "_loss.CyHalfMultinomialLoss",
+        "_loss.CyPinballLoss",
+        "sklearn._loss.link.IdentityLink",
+        "sklearn._loss.link.Interval",
+        "sklearn._loss.link.LogitLink",
         "sklearn._loss.link.MultinomialLogit",
+        "sklearn._loss.loss.HalfBinomialLoss",
+        "sklearn._loss.loss.HalfMultinomialLoss",
+        "sklearn._loss.loss.HalfSquaredError",
+        "sklearn._loss.loss.PinballLoss",
+        "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn.metrics._dist_metrics.EuclideanDistance64",
         "sklearn.neighbors._ball_tree.BallTree",
@@ -36,7 +47,7 @@ TRUSTED = frozenset(
         "sklearn.tree._tree.Tree",
     }
 )
-"""Types of scikit-learn that skops leaves to the reader to trust: containers of numbers, all of them."""
+"""Parts of scikit-learn's models that one or another version of skops leaves to the reader to trust."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write named arrays as an npz file."""
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # names are ours, none is `allow_pickle`
 
 
 def read_arrays(path: Path) -> dict[str, Array]:

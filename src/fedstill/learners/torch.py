@@ -13,13 +13,22 @@ import numpy as np
 
 from fedstill.errors import ConfigError, LearnerError
 from fedstill.labels import Array, Outputs, Parameters, Space
-from fedstill.learners.base import BaseLearner, Option, Rows, Scale, check_parameters, need
+from fedstill.learners.base import (
+    BaseLearner,
+    Option,
+    Rows,
+    Scale,
+    check_parameters,
+    check_trained,
+    check_training,
+    need,
+)
 
 torch = need("torch", "torch")
 tensors = need("safetensors.numpy", "torch")
 nn = torch.nn
 
-BANDWIDTH = 0.05
+BANDWIDTH = 0.01
 """Half-width of the rounded kink of the pinball loss, in units of the (standardised) target."""
 
 
@@ -99,6 +108,7 @@ class _Network(BaseLearner):
 
     def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
         """Go on with Adam from the present weights; see `Parametric.train`."""
+        check_training(epochs, learning_rate)
         rows = Rows.private(self.outputs, X, y, self._trained()).filled()
         self._adam(rows, epochs, lambda _: learning_rate)
 
@@ -142,7 +152,7 @@ class _Network(BaseLearner):
     def _adam(self, rows: Rows, epochs: int, rate: Callable[[float], float]) -> None:
         """Mini-batches by Adam (Kingma and Ba, ICLR 2015); `rate` gets the part that is done, 0 to 1."""
         random, batch = np.random.default_rng(self.seed), self.options["batch"]
-        decay = self.options["decay"] / len(rows.X)
+        before, decay = copy.deepcopy(self._net), self.options["decay"] / len(rows.X)
         with _quiet(self.seed):
             inputs, target, weight = self._tensors(rows, torch.float32)
             arrays = list(self._net.parameters())
@@ -160,6 +170,11 @@ class _Network(BaseLearner):
                     optimiser.zero_grad()
                     self._loss(self._net, inputs[chosen], target[chosen], weight[chosen]).backward()
                     optimiser.step()
+        try:
+            check_trained(self._arrays().values())
+        except LearnerError:
+            self._net = before
+            raise
 
     def _raw(self, X: Array) -> Array:
         with _quiet(self.seed), torch.inference_mode():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,6 +61,28 @@ class Prepared:
     scale: float = 1.0
     """What a model output of 1 is in the truth's unit."""
 
+    def scaled(self, scale: Callable[[Array], Array]) -> Prepared:
+        """The same with all inputs put on a scale."""
+        site = replace(
+            self.site,
+            train=replace(self.site.train, X=scale(self.site.train.X)),
+            valid=replace(self.site.valid, X=scale(self.site.valid.X)),
+        )
+        return replace(self, site=site, examination=replace(self.examination, X=scale(self.examination.X)))
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """A public scale for inputs, the same for all participants: centre and spread of each column, shape (f,)."""
+
+    centre: Array
+    spread: Array
+
+    def apply(self, X: Array) -> Array:
+        """Inputs on that scale, float32, shape (n, f)."""
+        scaled: Array = ((X - self.centre) / self.spread).astype(np.float32)
+        return scaled
+
 
 @dataclass(frozen=True, eq=False)
 class TransferSet:
@@ -83,11 +106,12 @@ class TransferSet:
         drawn = np.sort(np.random.default_rng(seed).choice(len(self.X), items, replace=False))
         return TransferSet(self.X[drawn], self.n_bytes)
 
-    def scaling(self) -> tuple[Array, Array]:
-        """Mean and standard deviation of each column, float32: a public scale on which all models' inputs are put."""
+    @cached_property
+    def scaling(self) -> Scaling:
+        """The scale that makes its columns have mean 0 and standard deviation 1; constant columns stay."""
         spread = self.X.std(axis=0, dtype=np.float64)
         centre = self.X.mean(axis=0, dtype=np.float64)
-        return centre.astype(np.float32), np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
+        return Scaling(centre.astype(np.float32), np.where(spread > 1e-6, spread, 1.0).astype(np.float32))
 
 
 class Task(Protocol):
@@ -105,7 +129,9 @@ class Task(Protocol):
         """Names of the columns of X."""
         ...
 
-    def prepare(self, party: str, data: Any, history: tuple[str | None, str | None] = (None, None)) -> Prepared:
+    def prepare(
+        self, party: str, data: Any, history: tuple[str | None, str | None] = (None, None)
+    ) -> Prepared:
         """Make a site's data ready; `history` bounds what it learns from. Raises DataError."""
         ...
 

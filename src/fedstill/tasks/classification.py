@@ -89,7 +89,9 @@ class Classification:
                     where=f"site {party}",
                     remedy="Give more rows, or change task.test and task.validation",
                 )
-        site = Site(party, Rows(X[train], y[train]), Rows(X[valid], y[valid]), Floor.fit(self.outputs, y[train]))
+        site = Site(
+            party, Rows(X[train], y[train]), Rows(X[valid], y[valid]), Floor.fit(self.outputs, y[train])
+        )
         return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
 
     def transfer(self, data: pd.DataFrame) -> TransferSet:

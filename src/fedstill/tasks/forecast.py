@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -43,7 +44,10 @@ Naive = Literal["day", "week", "mixed"]
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows of one site; `X` (n, f), the rest (n,). Targets are `(load_kw - base) / scale`."""
+    """Rows of one site; `X` (n, f), the rest (n,). Targets are `(load_kw - base) / scale`.
+
+    `left_out` holds the days of the rows that lack a reading, one element a row, shape (m,).
+    """
 
     X: Array
     load_kw: Array
@@ -52,7 +56,7 @@ class Table:
     time: Array
     day: Array
     rules: dict[str, Array]
-    left_out: int
+    left_out: Array
 
     @property
     def y(self) -> Array:
@@ -61,9 +65,16 @@ class Table:
 
     def where(self, chosen: Array) -> Table:
         """The rows that a mask of shape (n,) chooses."""
-        rules = {name: values[chosen] for name, values in self.rules.items()}
-        parts = (self.X, self.load_kw, self.base, self.scale, self.time, self.day)
-        return Table(*(part[chosen] for part in parts), rules=rules, left_out=self.left_out)
+        return Table(
+            X=self.X[chosen],
+            load_kw=self.load_kw[chosen],
+            base=self.base[chosen],
+            scale=self.scale[chosen],
+            time=self.time[chosen],
+            day=self.day[chosen],
+            rules={name: values[chosen] for name, values in self.rules.items()},
+            left_out=self.left_out,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class Forecast:
     test:
         First and last local day (exclusive) on which models are judged; None leaves an end open.
     validation:
-        Share of the days of the history held back to choose what to keep.
+        Share of the days of the history held back to choose what to keep, 0 to 0.5.
     covariates:
         Columns known in advance (weather forecast, production plan).
     country, subdivision:
@@ -105,7 +116,7 @@ class Forecast:
     def __post_init__(self) -> None:
         """Refuse settings that cannot be."""
         rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
-        if not (self.levels and rising and 0 < self.levels[0] and self.levels[-1] < 1 and 0.5 in self.levels):
+        if not (self.levels and rising and self.levels[0] > 0 and self.levels[-1] < 1 and 0.5 in self.levels):
             raise ConfigError(
                 f"quantile levels {list(self.levels)} are not rising numbers between 0 and 1 with 0.5",
                 where="task.levels",
@@ -113,16 +124,19 @@ class Forecast:
             )
         if not 0 <= self.issue_hour <= 24:
             raise ConfigError(
-                f"issue hour {self.issue_hour} is no hour of a day", where="task.issue_hour", remedy="Use 0 to 24"
+                f"issue hour {self.issue_hour} is no hour of a day",
+                where="task.issue_hour",
+                remedy="Use 0 to 24",
             )
-        if not 0 <= self.validation < 1:
+        if not 0 <= self.validation <= 0.5:
             raise ConfigError(
-                f"validation = {self.validation} is no share", where="task.validation", remedy="Use 0 to below 1"
+                f"validation = {self.validation} cannot be held back", where="task.validation", remedy="Use 0 to 0.5"
             )
         if self.naive not in ("day", "week", "mixed"):
             raise ConfigError(
                 f"there is no naive rule '{self.naive}'", where="task.naive", remedy="Use day, week or mixed"
             )
+        check_span(self.test, "task.test")
 
     @property
     def outputs(self) -> Outputs:
@@ -151,24 +165,32 @@ class Forecast:
         """First and last column (exclusive) of X that hold the last known hours in order of time."""
         return len(self.features) - RECENT_HOURS, len(self.features)
 
-    def prepare(
-        self, party: str, data: SiteLoad, history: tuple[str | None, str | None] = (None, None)
-    ) -> Prepared:
+    def prepare(self, party: str, data: SiteLoad, history: tuple[str | None, str | None] = (None, None)) -> Prepared:
         """Make a site's load ready.
 
         Raises
         ------
+        ConfigError
+            Where no test days are given, or `history` is no span of dates.
         DataError
             Where too few rows are left to learn from or to be judged on.
         """
+        check_span(history, f"participant {party}, history")
+        if self.test == (None, None):
+            raise ConfigError(
+                "no test days are given",
+                where="task.test",
+                remedy='Write for example test = ["2017-01-01", "2018-01-01"]',
+            )
         load = self._at_step(self._needed(data, history))
-        scale = self._scale(load, history)
+        learned = window(load, *history)
+        # The days of the test must not show in the scale, nor in anything else that is learned.
+        scale = _swing(learned, self._learning(_days(learned), history))
         table = self.table(load, scale)
         days = table.day
-        learning = _between(days, history) & ~_between(days, self.test)
-        if self.test[0] is not None:
-            learning &= days < _day(self.test[0])
+        learning = self._learning(days, history)
         held = _held_back(days, learning, self.validation)
+        left_out = int((self._learning(table.left_out, history) | _between(table.left_out, self.test)).sum())
         parts = {
             "history": table.where(learning & ~held),
             "held-back days": table.where(held),
@@ -178,22 +200,35 @@ class Forecast:
             if len(part.load_kw) < MIN_ROWS and not (name == "held-back days" and self.validation == 0):
                 raise DataError(
                     f"{len(part.load_kw)} usable rows of {name} are left, {MIN_ROWS} are needed "
-                    f"({table.left_out} rows had readings missing that their inputs need)",
+                    f"({left_out} rows had readings missing that their inputs need)",
                     where=f"site {party}",
                     remedy="Give more days, or mend history, test or validation in the federation file",
                 )
         train, valid, test = parts.values()
-        site = Site(party, Rows(train.X, train.y, train.day), Rows(valid.X, valid.y, valid.day), Floor.fit(self.outputs, train.y))
-        examination = Examination(
-            test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules
+        site = Site(
+            party,
+            Rows(train.X, train.y, train.day),
+            Rows(valid.X, valid.y, valid.day),
+            Floor.fit(self.outputs, train.y),
         )
-        return Prepared(site, examination, data.notes, table.left_out, data.zone, scale)
+        examination = Examination(test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules)
+        return Prepared(site, examination, data.notes, left_out, data.zone, scale)
 
     def transfer(self, data: SiteLoad | Sequence[SiteLoad]) -> TransferSet:
-        """Make the days of one or more public sites a transfer set; their load as truth is not used."""
+        """Make the days of one or more public sites a transfer set; their load as truth is not used.
+
+        Raises DataError where a site has too few rows.
+        """
         sites = [self._at_step(one) for one in ([data] if isinstance(data, SiteLoad) else data)]
-        X = np.concatenate([self.table(one, self._scale(one, (None, None))).X for one in sites])
-        return TransferSet(X, sum(4 * len(one.data) * (1 + len(self.covariates)) for one in sites))
+        parts = [self.table(one, _swing(one, np.ones(len(one.data), bool))).X for one in sites]
+        for one, X in zip(sites, parts, strict=True):
+            if len(X) < MIN_ROWS:
+                raise DataError(
+                    f"{len(X)} usable rows are left for the transfer set, {MIN_ROWS} are needed",
+                    where=f"site {one.site}",
+                    remedy=f"Give {WARM_UP_DAYS + 2} days or more without gaps",
+                )
+        return TransferSet(np.concatenate(parts), sum(4 * len(one.data) * (1 + len(self.covariates)) for one in sites))
 
     def ahead(self, data: SiteLoad, scale: float, first: str | None = None, days: int = 1) -> Table:
         """Rows of days that have not come yet, or of past days as if they had not.
@@ -205,14 +240,20 @@ class Forecast:
         scale:
             The site's scale in kW, as it was learned with.
         first:
-            First local day; None: the next one whose forecast is due.
+            First local day; None: the last one whose forecast is due.
         days:
-            Number of days. Days after the first need readings that do not exist yet, unless they lie in the past.
+            Number of days; all of them must be due, or lie in the past.
+
+        Returns
+        -------
+        The rows whose inputs are known; `left_out` holds the days of the others.
 
         Raises
         ------
+        ConfigError
+            Where `first` is no date.
         DataError
-            Where readings that the inputs need are missing.
+            Where a day is not due yet, or readings that the inputs need are missing.
         """
         load = self._at_step(data)
         known = load.data["load_kw"].dropna()
@@ -220,21 +261,35 @@ class Forecast:
             raise DataError("there is no reading", where=f"site {load.site}", remedy="Give a file with readings")
         # The day whose forecast is due: the last one with an issue time that the readings reach.
         clock = (known.index[-1] + load.step).tz_convert(load.zone).tz_localize(None)
-        due = (clock + pd.Timedelta(hours=24 - self.issue_hour)).normalize().tz_localize(load.zone)
-        begin = due if first is None else pd.Timestamp(_date(_day(first)), tz=load.zone)
-        end = begin + pd.DateOffset(days=days)
-        stop = max(end.tz_convert("UTC"), load.data.index[-1] + load.step)
+        due = _day((clock + pd.Timedelta(hours=24 - self.issue_hour)).date().isoformat())
+        begin = due if first is None else _day(first, "first")
+        end = begin + days
+        if end > due + 1:
+            raise DataError(
+                f"the readings end at {clock:%Y-%m-%d %H:%M}, so no forecast after that of {_date(due)} is due",
+                where=f"site {load.site}",
+                remedy=f"Ask for days up to {_date(due)}, or give later readings",
+            )
+        stop = max(_midnight(end, load.zone), load.data.index[-1] + load.step)
         index = pd.date_range(load.data.index[0], stop, freq=load.step, inclusive="left")
         longer = replace(load, data=load.data.reindex(index.rename("ds")))
         table = self.table(longer, scale, future=True)
-        chosen = _between(table.day, (begin.date().isoformat(), end.date().isoformat()))
+        asked = (_date(begin), _date(end))
+        chosen = _between(table.day, asked)
         if not chosen.any():
             raise DataError(
-                f"no interval from {begin.date()} to {end.date()} has the readings that its inputs need",
+                f"no interval from {asked[0]} until before {asked[1]} has the readings that its inputs need",
                 where=f"site {load.site}",
                 remedy=f"Give readings of the {WARM_UP_DAYS} days before, up to the hour of issue, without gaps",
             )
-        return table.where(chosen)
+        return replace(table.where(chosen), left_out=table.left_out[_between(table.left_out, asked)])
+
+    def _learning(self, days: Array, history: tuple[str | None, str | None]) -> Array:
+        """Which days may be learned from: those of the history that come before the test, shape (n,)."""
+        learning = _between(days, history) & ~_between(days, self.test)
+        if self.test[0] is not None:
+            learning &= days < _day(self.test[0])
+        return learning
 
     def _needed(self, data: SiteLoad, history: tuple[str | None, str | None]) -> SiteLoad:
         """The days that history and test ask for, and those before that their inputs look back on."""
@@ -246,16 +301,6 @@ class Forecast:
 
     def _at_step(self, data: SiteLoad) -> SiteLoad:
         return data if self.step is None else resample(data, self.step)
-
-    def _scale(self, load: SiteLoad, history: tuple[str | None, str | None]) -> float:
-        """The site's scale in kW: how far its load swings within the days it learns from."""
-        known = window(load, *history).data["load_kw"].dropna()
-        scale = float(known.std()) if len(known) > 1 else 0.0
-        if scale <= 1e-9 * float(known.abs().max() if len(known) else 1.0):
-            raise DataError(
-                "the load does not change within the history", where=f"site {load.site}", remedy="Give another period"
-            )
-        return scale
 
     def table(self, load: SiteLoad, scale: float, *, future: bool = False) -> Table:
         """All rows of a site's load that have what their inputs need.
@@ -286,7 +331,7 @@ class Forecast:
             _utc(known.index),
             known.day,
             rules,
-            int((warm & ~usable).sum()),
+            known.day[warm & ~usable],
         )
         return full.where(usable & warm)
 
@@ -302,7 +347,11 @@ class Forecast:
         level = known.level()
         errors = known.load - base
         columns += [(known.lag(k) - base) / scale for k in LAGS]
-        columns += [(base - level) / scale, known.lag(1, errors) / scale, known.mean_of_last_day(errors) / scale]
+        columns += [
+            (base - level) / scale,
+            known.lag(1, errors) / scale,
+            known.mean_of_last_day(errors) / scale,
+        ]
         ahead = [_covariate(load, name) for name in self.covariates]
         columns += ahead
         columns += [values - known.lag(1, values) for values in ahead]
@@ -346,7 +395,11 @@ class _Known:
     def lag(self, k: int, values: Array | None = None) -> Array:
         """Same time of day, `k` days back from the last day on which that time is known."""
         near = days_back(self.index, self.zone, k)
-        return np.where(self._reaches_yesterday(), self.at(near, values), self.at(days_back(self.index, self.zone, k + 1), values))
+        return np.where(
+            self._reaches_yesterday(),
+            self.at(near, values),
+            self.at(days_back(self.index, self.zone, k + 1), values),
+        )
 
     def _reaches_yesterday(self) -> Array:
         """Whether the same time yesterday is known at issue time."""
@@ -412,15 +465,52 @@ def _covariate(load: SiteLoad, name: str) -> Array:
     return load.data[name].to_numpy(np.float64)
 
 
-def _day(date: str) -> int:
+def _swing(load: SiteLoad, chosen: Array) -> float:
+    """The scale in kW of a site: how far its load swings in the chosen intervals, shape (n,)."""
+    known = load.data["load_kw"][chosen].dropna()
+    swing = float(known.std()) if len(known) > 1 else 0.0
+    if swing <= 1e-9 * float(known.abs().max() if len(known) else 1.0):
+        raise DataError(
+            "the load does not change within the history, or has no readings there",
+            where=f"site {load.site}",
+            remedy="Give another period",
+        )
+    return swing
+
+
+def _days(load: SiteLoad) -> Array:
+    """Local day of each interval, counted from 1970-01-01, shape (n,)."""
+    return local_calendar(pd.DatetimeIndex(load.data.index), load.zone).day
+
+
+def check_span(span: tuple[str | None, str | None], where: str) -> None:
+    """Raise ConfigError where a span of days has an end that is no date, or no day in it."""
+    first, last = (None if end is None else _day(end, where) for end in span)
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(
+            f"no day lies from {span[0]} until before {span[1]}",
+            where=where,
+            remedy="Write the first day, and the day after the last",
+        )
+
+
+def _day(text: str, where: str = "") -> int:
     try:
-        return int((np.datetime64(date, "D") - np.datetime64("1970-01-01", "D")).astype(int))
+        day = date.fromisoformat(text)
+        if not 1900 <= day.year < 2200:
+            raise ValueError
     except ValueError:
-        raise ConfigError(f"'{date}' is no date", remedy="Write dates as 2016-01-31") from None
+        raise ConfigError(f"'{text}' is no date", where=where, remedy="Write dates as 2016-01-31") from None
+    return (day - date(1970, 1, 1)).days
 
 
 def _date(day: int) -> str:
     return str(np.datetime64(day, "D"))
+
+
+def _midnight(day: int, zone: str) -> pd.Timestamp:
+    """When a local day begins; where the clock leaps over midnight, with the first instant it has."""
+    return pd.Timestamp(_date(day)).tz_localize(zone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
 
 
 def _between(days: Array, span: tuple[str | None, str | None]) -> Array:

@@ -11,9 +11,10 @@ import multiprocessing
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar
 
@@ -109,34 +110,32 @@ class Pool:
         ]
         self._executors = executors
         self._at = dict(zip(builds, itertools.cycle(executors), strict=False))
-        self._results(self._at[party].submit(_settle, party, build) for party, build in builds.items())
+        try:
+            self._all({party: (_settle, party, build) for party, build in builds.items()})
+        except BaseException:
+            self.__exit__()
+            raise
 
     def deliver(self, frames: Mapping[Party, Sequence[bytes]]) -> Iterator[tuple[Party, list[bytes], Cost]]:
         """See `Exchange`."""
-        working: dict[Future[tuple[list[bytes], Cost]], Party] = {
-            self._at[party].submit(_handle_at_home, party, list(frames[party])): party for party in sorted(frames)
-        }
+        with _deaths_told():
+            working: dict[Future[tuple[list[bytes], Cost]], Party] = {
+                self._at[party].submit(_handle_at_home, party, list(frames[party])): party
+                for party in sorted(frames)
+            }
         for done in as_completed(working):
-            yield working[done], *self._results([done])[0]
+            with _deaths_told():
+                replies, cost = done.result()
+            yield working[done], replies, cost
 
     def call(self, function: Callable[..., T], arguments: Mapping[Party, tuple[Any, ...]]) -> dict[Party, T]:
         """See `Exchange`."""
-        working = {
-            party: self._at[party].submit(_call_at_home, party, function, given)
-            for party, given in arguments.items()
-        }
-        return dict(zip(working, self._results(working.values()), strict=True))
+        return self._all({party: (_call_at_home, party, function, given) for party, given in arguments.items()})
 
-    @staticmethod
-    def _results(futures: Iterable[Future[T]]) -> list[T]:
-        try:
-            return [future.result() for future in list(futures)]
-        except BrokenProcessPool:
-            raise RunError(
-                "a worker process died",
-                remedy="A script must start its work below `if __name__ == '__main__':`; if it does, memory may "
-                "have run out: use fewer workers, or workers = 1",
-            ) from None
+    def _all(self, work: Mapping[Party, tuple[Any, ...]]) -> dict[Party, Any]:
+        with _deaths_told():
+            working = {party: self._at[party].submit(*call) for party, call in work.items()}
+            return {party: future.result() for party, future in working.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +143,19 @@ class Pool:
     def __exit__(self, *exc: object) -> None:
         for executor in self._executors:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaths_told() -> Iterator[None]:
+    """Say what a broken pool means; a worker that is dead already breaks the handing over of work as well."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise RunError(
+            "a worker process died",
+            remedy="A script must start its work below `if __name__ == '__main__':`; if it does, memory may "
+            "have run out: use fewer workers, or workers = 1",
+        ) from None
 
 
 _HOME: dict[Party, Participant] = {}
@@ -174,7 +186,7 @@ def _handle(participant: Participant, frames: Sequence[bytes]) -> tuple[list[byt
 def peak_memory_bytes() -> int:
     """Peak resident memory of this process, 0 where the system does not tell."""
     try:
-        import resource  # noqa: PLC0415 - Unix only
+        import resource  # not on Windows
     except ImportError:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -70,7 +70,7 @@ def read_events(path: Path) -> Iterator[Event]:
 def _event(body: bytes) -> Event:
     try:
         kind, now, frame = msgspec.msgpack.decode(body, type=tuple[str, float, bytes])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(f"the event log is damaged: {error}") from None
     if kind in _BARE:
         return _BARE[kind](now)

@@ -1,0 +1,105 @@
+"""After the last round: what each participant keeps, how good it is on its test days, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedstill.evaluation.outcome import Outcome, RoundRecord
+from fedstill.keep import Kept
+from fedstill.labels import Array, Party
+from fedstill.models import Model, save
+from fedstill.participant import Participant
+from fedstill.round import Closed, QuorumMissed
+from fedstill.tasks.base import Prepared
+from fedstill.transports.calls import Traffic
+
+
+@dataclass(frozen=True, eq=False)
+class Conclusion:
+    """What a participant's owner sees at the end; predictions are model outputs for the test rows, (n, k)."""
+
+    kept: Kept
+    predictions: Mapping[str, Array]
+    losses: Mapping[int, float]
+    notes: tuple[str, ...]
+
+
+def conclude(participant: Participant, X: Array) -> Conclusion:
+    """Choose what to keep, and predict the test rows with everything; runs where the participant lives."""
+    held = participant.predict(participant.site.valid.X)
+    kept, alone = participant.choose(held), participant.choose({n: held[n] for n in ("own", "floor")})
+    said = participant.predict(X)
+    predictions = {
+        **said,
+        "local": said["own"],
+        "local_safe": alone.blend(said),
+        "federated": kept.blend(said),
+    }
+    del predictions["own"]
+    return Conclusion(kept, predictions, dict(participant.losses), tuple(participant.notes))
+
+
+def store(participant: Participant, model: Model, folder: Path) -> int:
+    """Write what it keeps; returns the size of its models in bytes. Runs where the participant lives."""
+    return save(folder, replace(model, learners=participant.models(model.kept)))
+
+
+def outcome(
+    party: Party, learner: str, ended: Conclusion, one: Prepared, traffic: Traffic, model_bytes: int
+) -> Outcome:
+    """A participant's result, with predictions in the truth's unit."""
+    exam = one.examination
+    named = {name: exam.restore(values) for name, values in ended.predictions.items()}
+    for name, values in exam.rules.items():
+        # Another rule gets the spread that the floor has around its own, to be comparable.
+        named[name] = values[:, None] + (named["floor"] - exam.restore(0 * ended.predictions["floor"]))
+    return Outcome(
+        name=party,
+        learner=learner,
+        kept=ended.kept.name,
+        weights=dict(ended.kept.weights),
+        why=ended.kept.why,
+        actual=exam.actual,
+        predictions=named,
+        time=exam.time,
+        block=exam.block,
+        zone=one.zone,
+        bytes_up=sum(by.get(party, 0) for by in traffic.up.values()),
+        bytes_down=sum(by.get(party, 0) for by in traffic.down.values()),
+        cpu_s=traffic.cost[party].cpu_s,
+        peak_memory_bytes=traffic.cost[party].peak_memory_bytes,
+        model_bytes=model_bytes,
+        train_rows=len(one.site.train),
+        left_out_rows=one.left_out_rows,
+        notes=(*one.notes, *ended.notes),
+    )
+
+
+def record(
+    closing: Closed | QuorumMissed, traffic: Traffic, ended: Mapping[Party, Conclusion]
+) -> RoundRecord:
+    """A round for the report."""
+    taught = isinstance(closing, Closed)
+    return RoundRecord(
+        round=closing.round,
+        groups=closing.groups if isinstance(closing, Closed) else (),
+        answered=closing.answered,
+        refused=dict(closing.refused),
+        bytes_up=sum(traffic.up[closing.round].values()),
+        bytes_down=sum(traffic.down[closing.round].values()),
+        closed="quorum missed" if not taught else "deadline" if closing.missing else "complete",
+        validation_loss={
+            party: one.losses[closing.round] for party, one in ended.items() if closing.round in one.losses
+        },
+    )
+
+
+def failure(closings: Sequence[Closed | QuorumMissed]) -> str:
+    """Why a run could not go on, in the participants' own words."""
+    last = closings[-1]
+    said = "; ".join(f"{party}: {reason}" for party, reason in last.refused.items())
+    return (
+        f"round {last.round} had {len(last.answered)} answers, too few to go on ({said or 'nobody said why'})"
+    )
