@@ -29,13 +29,14 @@ class DataTable(_Table, kw_only=True):
         CSV or Parquet, relative to the federation file's folder or else to the current one; or "simbench".
     site:
         The site's name within a file of many; a participant's own name unless given.
-    timezone, site_column, timestamp, load, unit, negative, duplicates, ambiguous, separator, decimal:
+    timezone, calendar, site_column, timestamp, load, unit, negative, duplicates, ambiguous, separator, decimal:
         The layout, see `fedstill.energy.frame.Layout`.
     """
 
     file: str | None = None
     site: str | None = None
     timezone: str | None = None
+    calendar: str | None = None
     site_column: str | None = None
     timestamp: str | None = None
     load: str | None = None

@@ -31,9 +31,7 @@ def utc(*texts: str) -> pd.DatetimeIndex:
 
 def test_shows_the_local_day_minute_and_weekday() -> None:
     # 2024-01-01 was a Monday, and day 19723 since 1970-01-01 (54 years of 365 days and 13 leap days).
-    calendar = local_calendar(
-        utc("2023-12-31 22:59", "2023-12-31 23:00", "2024-01-01 12:30"), "Europe/Berlin"
-    )
+    calendar = local_calendar(utc("2023-12-31 22:59", "2023-12-31 23:00", "2024-01-01 12:30"), "Europe/Berlin")
     assert calendar.day.tolist() == [19722, 19723, 19723]
     assert calendar.minute.tolist() == [23 * 60 + 59, 0, 13 * 60 + 30]
     assert calendar.weekday.tolist() == [6, 0, 0]
@@ -62,9 +60,7 @@ def test_days_have_the_length_of_the_wall_calendar(zone: str, day: str, minutes:
 def test_the_repeated_hour_shows_its_minutes_twice_and_the_missing_one_never() -> None:
     autumn = local_calendar(utc("2024-10-27 00:30", "2024-10-27 01:30"), "Europe/Berlin")
     assert autumn.minute.tolist() == [150, 150]
-    spring = local_calendar(
-        pd.date_range("2024-03-30 23:00", periods=23, freq="1h", tz="UTC"), "Europe/Berlin"
-    )
+    spring = local_calendar(pd.date_range("2024-03-30 23:00", periods=23, freq="1h", tz="UTC"), "Europe/Berlin")
     assert (spring.minute // 60).tolist() == [hour for hour in range(24) if hour != 2]
 
 
@@ -144,9 +140,7 @@ def test_no_stamps_give_no_days() -> None:
 
 def test_holidays_follow_the_local_date_and_the_subdivision() -> None:
     # 2024-10-03 is a holiday in all of Germany, 2024-11-01 (All Saints) in Bavaria but not in Berlin.
-    stamps = utc(
-        "2024-10-02 21:59", "2024-10-02 22:00", "2024-10-03 21:59", "2024-10-03 22:00", "2024-11-01 12:00"
-    )
+    stamps = utc("2024-10-02 21:59", "2024-10-02 22:00", "2024-10-03 21:59", "2024-10-03 22:00", "2024-11-01 12:00")
     assert local_calendar(stamps, "Europe/Berlin", "DE").holiday.tolist() == [False, True, True, False, False]
     bavaria = local_calendar(stamps, "Europe/Berlin", "DE", "BY").holiday
     assert bavaria.tolist() == [False, True, True, False, True]

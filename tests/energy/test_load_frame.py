@@ -180,9 +180,7 @@ DST_DAYS = [
 
 
 @pytest.mark.parametrize(("zone", "day", "step", "intervals"), DST_DAYS)
-def test_naive_aware_and_utc_stamps_give_the_same_load(
-    write, zone: str, day: str, step: str, intervals: int
-) -> None:
+def test_naive_aware_and_utc_stamps_give_the_same_load(write, zone: str, day: str, step: str, intervals: int) -> None:
     first = pd.Timestamp(day)
     stamps = pd.date_range(
         (first - pd.Timedelta("1D")).tz_localize(zone),
@@ -235,9 +233,7 @@ def test_the_repeated_hour_with_a_missing_reading_is_still_told_apart() -> None:
 def test_a_repeated_hour_shown_once_needs_a_choice(write, choice: str, missing: str) -> None:
     stamps = [f"2024-10-27 {hour:02}:00" for hour in range(24)]
     path = write(csv([f"{stamp},{i}" for i, stamp in enumerate(stamps)]))
-    with pytest.raises(
-        DataError, match=r'line 4, column "timestamp".*02:00.*twice.*once.*ambiguous = "first"'
-    ):
+    with pytest.raises(DataError, match=r'line 4, column "timestamp".*02:00.*twice.*once.*ambiguous = "first"'):
         read(path, BERLIN)
     load = one(read(path, Layout(timezone="Europe/Berlin", ambiguous=choice)))
     gap = load.data.index[load.data["load_kw"].isna()]
@@ -427,21 +423,15 @@ def test_a_bad_file_is_one_clear_error(write, case: str) -> None:
         assert part in str(error)
 
 
-@pytest.mark.parametrize(
-    ("step", "shown"), [("2h", "2 h"), ("1D", "1 day"), ("7min", "7 min"), ("10s", "10 s")]
-)
+@pytest.mark.parametrize(("step", "shown"), [("2h", "2 h"), ("1D", "1 day"), ("7min", "7 min"), ("10s", "10 s")])
 def test_other_steps_are_refused(step: str, shown: str) -> None:
     stamps = pd.date_range("2024-01-01", periods=5, freq=step, tz="UTC")
-    with pytest.raises(
-        DataError, match=rf"step of {shown} is not supported.*5 min, 10 min, 15 min, 30 min, 1 h"
-    ):
+    with pytest.raises(DataError, match=rf"step of {shown} is not supported.*5 min, 10 min, 15 min, 30 min, 1 h"):
         from_frame(frame_of(stamps, range(5)), UTC)
 
 
 def test_a_span_of_centuries_is_a_mistyped_year() -> None:
-    stamps = pd.DatetimeIndex(
-        [*pd.date_range("2024-01-01", periods=3, freq="5min"), pd.Timestamp("2150-01-01")]
-    )
+    stamps = pd.DatetimeIndex([*pd.date_range("2024-01-01", periods=3, freq="5min"), pd.Timestamp("2150-01-01")])
     with pytest.raises(DataError, match=r"row 3.*10,000,000.*year"):
         from_frame(frame_of(stamps, range(4)), UTC)
 
@@ -454,9 +444,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_stamps_without_a_zone_ask_for_one(write) -> None:
-    with pytest.raises(
-        DataError, match=r'column "timestamp".*no timezone is set.*timezone = "Europe/Berlin"'
-    ):
+    with pytest.raises(DataError, match=r'column "timestamp".*no timezone is set.*timezone = "Europe/Berlin"'):
         read(write(hours([1, 2])), Layout())
 
 
@@ -492,9 +480,7 @@ def test_covariates_must_be_numbers(write) -> None:
 
 
 def test_a_site_that_is_not_there(write) -> None:
-    path = write(
-        csv([f"{site},{x},{i}" for site in ("mill", "dairy") for i, x in enumerate(FOUR)], "site,ds,y")
-    )
+    path = write(csv([f"{site},{x},{i}" for site in ("mill", "dairy") for i, x in enumerate(FOUR)], "site,ds,y"))
     with pytest.raises(DataError, match=r'column "site": there is no site "mil".*Did you mean mill\?'):
         read(path, UTC, site="mil")
     with pytest.raises(DataError, match=r"mill or dairy\? There are 2 sites"):
@@ -556,9 +542,7 @@ def parquet(path: Path, frame: pd.DataFrame) -> Path:
 def test_parquet_reads_as_the_frame_it_was_written_from(tmp_path: Path, zone: str | None) -> None:
     stamps = pd.date_range("2024-01-01", periods=48, freq="30min", tz=zone)
     frame = pd.concat(
-        pd.DataFrame(
-            {"site": site, "timestamp": stamps, "load_mw": np.arange(48, dtype=np.float32) + i, "t": i}
-        )
+        pd.DataFrame({"site": site, "timestamp": stamps, "load_mw": np.arange(48, dtype=np.float32) + i, "t": i})
         for i, site in enumerate("ab")
     )
     frame["site"] = frame["site"].astype("category")
@@ -580,9 +564,7 @@ def test_parquet_in_utc_without_the_metadata_of_pandas(tmp_path: Path) -> None:
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:
-    good = parquet(
-        tmp_path / "good.parquet", frame_of(pd.date_range("2024-01-01", periods=99, freq="1h"), range(99))
-    )
+    good = parquet(tmp_path / "good.parquet", frame_of(pd.date_range("2024-01-01", periods=99, freq="1h"), range(99)))
     raw = good.read_bytes()
     for name, content in {
         "cut": raw[: len(raw) // 2],
@@ -607,13 +589,9 @@ def test_parquet_errors_name_the_row(tmp_path: Path) -> None:
 # --- resample and window --------------------------------------------------------------------------------
 
 
-def quarters(
-    start: str = "2024-01-01", values: object = range(1, 13), zone: str = "Europe/Berlin"
-) -> SiteLoad:
+def quarters(start: str = "2024-01-01", values: object = range(1, 13), zone: str = "Europe/Berlin") -> SiteLoad:
     stamps = pd.date_range(start, periods=len(list(values)), freq="15min", tz=zone)  # type: ignore[call-overload]
-    return one(
-        from_frame(frame_of(stamps, list(values)).assign(t=2.0), Layout(timezone=zone, covariates=("t",)))
-    )
+    return one(from_frame(frame_of(stamps, list(values)).assign(t=2.0), Layout(timezone=zone, covariates=("t",))))
 
 
 def test_resample_takes_the_mean_power() -> None:
@@ -683,14 +661,10 @@ def test_window_is_in_local_days_and_leaves_out_its_end() -> None:
 def test_window_where_midnight_does_not_exist() -> None:
     # Lebanon leaps from 00:00 to 01:00 on 2024-03-31.
     load = quarters("2024-03-30", range(200), zone="Asia/Beirut")
-    assert window(load, "2024-03-31", None).data.index[0] == pd.Timestamp(
-        "2024-03-31 01:00", tz="Asia/Beirut"
-    )
+    assert window(load, "2024-03-31", None).data.index[0] == pd.Timestamp("2024-03-31 01:00", tz="Asia/Beirut")
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [("2025-01-01", None), (None, "2023-01-01"), ("2024-01-02", "2024-01-02")]
-)
+@pytest.mark.parametrize(("start", "end"), [("2025-01-01", None), (None, "2023-01-01"), ("2024-01-02", "2024-01-02")])
 def test_an_empty_window_says_what_there_is(start: str | None, end: str | None) -> None:
     message = r"site frame: there is no reading.*2024-01-01 00:00\+01:00 to 2024-01-02 00:45\+01:00"
     with pytest.raises(DataError, match=message):
@@ -710,17 +684,13 @@ def test_a_window_needs_dates(text: str) -> None:
 def loads(draw: st.DrawFn) -> SiteLoad:
     zone = draw(st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"]))
     step = draw(st.sampled_from(["5min", "10min", "15min", "30min", "1h"]))
-    day = draw(
-        st.sampled_from(["2024-03-09", "2024-03-30", "2024-04-06", "2024-10-05", "2024-10-26", "2024-11-02"])
-    )
+    day = draw(st.sampled_from(["2024-03-09", "2024-03-30", "2024-04-06", "2024-10-05", "2024-10-26", "2024-11-02"]))
     value = st.none() | st.floats(0, 1e6, allow_subnormal=False)
     values = draw(st.lists(value, min_size=3, max_size=80).filter(lambda x: len(set(x) - {None}) > 1))
     # Midnight of the day before a change of the clock: short series end before it, long ones run over it.
     stamps = pd.date_range(day, periods=len(values), freq=step, tz=zone)
     data = pd.DataFrame({"timestamp": stamps, "load_kw": pd.array(values, dtype="Float64")})
-    return one(
-        from_frame(data, Layout(timezone=zone), site=draw(st.sampled_from(["a", "7", "site, one", 'q"'])))
-    )
+    return one(from_frame(data, Layout(timezone=zone), site=draw(st.sampled_from(["a", "7", "site, one", 'q"']))))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -729,9 +699,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, load: SiteLoad, stamps: st
     zone = "UTC" if stamps == "utc" else load.zone
     local = load.data.index.tz_convert(zone)
     local = local.tz_localize(None) if stamps == "naive" else local
-    table = pd.DataFrame(
-        {"site": load.site, "timestamp": local.map(str), "load_kw": load.data["load_kw"].to_numpy()}
-    )
+    table = pd.DataFrame({"site": load.site, "timestamp": local.map(str), "load_kw": load.data["load_kw"].to_numpy()})
     if stamps != "naive":  # without an offset, only the order tells the repeated hours apart
         table = table.sample(frac=1, random_state=random.randrange(1000))
     path = tmp_path / "load.csv"

@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 
 from fedstill.errors import ConfigError, LearnerError, MissingExtra
 from fedstill.labels import Outputs, Space
-from fedstill.learners.base import (
-    Option,
-    Parametric,
-    Rows,
-    Scale,
-    check_options,
-    check_parameters,
-    need,
-    teacher_weights,
-    tidy,
-)
+from fedstill.learners.base import Parametric
 from fedstill.learners.lightgbm import LightGBM
-from fedstill.learners.sklearn import MLP, Linear
+from fedstill.learners.networks import MLP, Linear
+from fedstill.learners.options import Option, check_options, need
+from fedstill.learners.rows import Rows, Scale, check_parameters, teacher_weights, tidy
 
 QUANTILES = Outputs(Space.QUANTILES, (0.25, 0.5, 0.75))
 CLASSES = Outputs(Space.PROBABILITIES, ("a", "b", "c"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fedstill.learners.lightgbm import LightGBM
-from fedstill.learners.sklearn import MLP, Estimator, ExtraTrees, HistGradientBoosting, Linear
+from fedstill.learners.networks import MLP, Linear
+from fedstill.learners.sklearn import Estimator, ExtraTrees, HistGradientBoosting
 from fedstill.learners.xgboost import XGBoost
 from fedstill.testing.learners import LearnerContract, ParametricContract
 
@@ -20,9 +21,7 @@ class TestXGBoost(LearnerContract):
 
 class TestHistGradientBoosting(LearnerContract):
     def make(self, outputs, seed=0):
-        return HistGradientBoosting(
-            outputs, seed, rounds=20, learning_rate=0.3, leaves=7, min_rows_in_leaf=5, bins=31
-        )
+        return HistGradientBoosting(outputs, seed, rounds=20, learning_rate=0.3, leaves=7, min_rows_in_leaf=5, bins=31)
 
 
 class TestExtraTrees(LearnerContract):

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, QuantileRegressor
 
 from fedstill.errors import LearnerError
 from fedstill.labels import Outputs, Space
-from fedstill.learners.sklearn import MLP, Linear, network_loss
+from fedstill.learners.networks import MLP, Linear, network_loss
 from fedstill.testing.learners import CLASSES, QUANTILES, rows, signal
 
 
@@ -73,9 +73,7 @@ def test_a_perceptron_bends():
     random = np.random.default_rng(0)
     X = random.uniform(-2, 2, size=(600, 2))
     y = np.abs(X[:, 0]) + 0.05 * random.normal(size=600)
-    errors = [
-        np.abs(kind(QUANTILES, decay=0.1).fit(X, y).predict(X)[:, 1] - y).mean() for kind in (MLP, Linear)
-    ]
+    errors = [np.abs(kind(QUANTILES, decay=0.1).fit(X, y).predict(X)[:, 1] - y).mean() for kind in (MLP, Linear)]
     assert errors[0] < 0.1 < 0.4 < errors[1]
 
 

@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 
 from fedstill.errors import ConfigError, LearnerError
 from fedstill.learners import sklearn as family
-from fedstill.learners.base import Rows
+from fedstill.learners.rows import Rows
 from fedstill.learners.sklearn import Estimator, ExtraTrees, out_of_fold_residuals, quantile_offsets
 from fedstill.testing.learners import CLASSES, QUANTILES, LearnerContract, beliefs, rows, signal
 
@@ -163,8 +163,6 @@ def test_weights_reach_estimators_that_take_them_and_those_that_do_not():
 def test_the_teacher_s_spread_is_taken_on():
     X, _ = rows(QUANTILES)
     nothing = rows(QUANTILES, 0)
-    learner = ExtraTrees(QUANTILES, trees=5).distil(
-        *nothing, X, beliefs(QUANTILES, signal(X)), np.ones(200), 1.0
-    )
+    learner = ExtraTrees(QUANTILES, trees=5).distil(*nothing, X, beliefs(QUANTILES, signal(X)), np.ones(200), 1.0)
     told = learner.predict(X)
     np.testing.assert_allclose(np.diff(told, axis=1), 0.25, atol=1e-5)

@@ -13,7 +13,8 @@ from skops import io
 from fedstill.errors import LearnerError
 from fedstill.labels import Outputs, Space
 from fedstill.learners.lightgbm import LightGBM
-from fedstill.learners.sklearn import MLP, ExtraTrees, HistGradientBoosting, Linear
+from fedstill.learners.networks import MLP, Linear
+from fedstill.learners.sklearn import ExtraTrees, HistGradientBoosting
 from fedstill.learners.store import load_learner, read_arrays, read_card
 from fedstill.testing.learners import CLASSES, QUANTILES, rows
 

@@ -108,9 +108,7 @@ def clock_of(zone: str, stamps: Array) -> Clock:
     zone_of(zone)
     ends = [int(stamps.min()), int(stamps.max())] if len(stamps) else [0, 0]
     # Two days more, for zones far from UTC; whole years, so that many sites share one entry of the cache.
-    first, last = (
-        np.array([ends[0] - 2 * DAY, ends[1] + 2 * DAY]).astype("datetime64[ns]").astype("M8[Y]").astype(int)
-    )
+    first, last = np.array([ends[0] - 2 * DAY, ends[1] + 2 * DAY]).astype("datetime64[ns]").astype("M8[Y]").astype(int)
     return _clock(zone, 1970 + int(first), 1971 + int(last))
 
 

@@ -85,9 +85,7 @@ def path(cache: Path | None = None) -> Path:
         cache folder.
     """
     usual = platformdirs.user_cache_dir("fedstill", appauthor=False)
-    return (
-        Path(cache or os.environ.get("FEDSTILL_CACHE") or usual).expanduser() / f"simbench-{VERSION}.parquet"
-    )
+    return Path(cache or os.environ.get("FEDSTILL_CACHE") or usual).expanduser() / f"simbench-{VERSION}.parquet"
 
 
 def load(cache: Path | None = None) -> pd.DataFrame:
@@ -269,9 +267,7 @@ def _read(wheel: Path) -> pd.DataFrame:
         clock = pd.to_datetime(wide.pop("time"), format="%d.%m.%Y %H:%M")
         wide = wide.rename(columns=columns)[list(SITES)].astype("float32")
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(
-            f"it does not hold the profiles of simbench {VERSION}: {error}", where=where
-        ) from error
+        raise DataError(f"it does not hold the profiles of simbench {VERSION}: {error}", where=where) from error
     if wide.empty or wide.isna().to_numpy().any():
         raise DataError("a profile is empty or has a gap", where=where)
     wide["ds"] = _instants(clock, where)

@@ -256,11 +256,7 @@ def working(model: SiteModel, quarters: pd.DatetimeIndex) -> Array:
     # Before the first shift starts, the clock is still in the working day that began yesterday.
     clock = quarters.tz_localize(None).normalize()
     day = clock - pd.to_timedelta((hour < model.start_hour).astype(int), unit="D")
-    runs = (
-        (into_day < SHIFT_HOURS * model.shifts)
-        & (day.day_of_week < model.days_per_week)
-        & ~_closed(model, day)
-    )
+    runs = (into_day < SHIFT_HOURS * model.shifts) & (day.day_of_week < model.days_per_week) & ~_closed(model, day)
     lunch = (hour >= 12) & (hour < 13)
     result: Array = runs * np.where(lunch, 1 - model.lunch_dip, 1.0)
     return result

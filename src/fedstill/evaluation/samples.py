@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from fedstill.errors import DataError
 from fedstill.evaluation.metrics import calibration, checked
 from fedstill.evaluation.outcome import Outcome
 from fedstill.evaluation.schema import ReliabilityBin, Sample, SampleDay
@@ -19,16 +21,25 @@ DIGITS = 5
 def sample_days(outcome: Outcome, outputs: Outputs) -> Sample | None:
     """Up to 8 whole test days of a forecast; None where rows have no time.
 
-    Raises nothing by itself: shapes were checked when the metrics were taken.
+    Raises DataError where the time zone is unknown; shapes were checked when the metrics were taken.
     """
     if outcome.time is None:
         return None
+    zone = outcome.zone or "UTC"
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise DataError(
+            f"there is no time zone {zone!r}",
+            where=f"participant {outcome.name}",
+            remedy="Give an IANA name such as Europe/Berlin",
+        ) from error
     days = []
     for day in choose_days(np.asarray(outcome.block)):
         rows = np.flatnonzero(np.asarray(outcome.block) == day)
         rows = rows[np.argsort(np.asarray(outcome.time)[rows], kind="stable")]
         days.append(_day(outcome, outputs, rows))
-    return Sample(zone=outcome.zone or "UTC", days=days)
+    return Sample(zone=zone, days=days)
 
 
 def choose_days(block: Array, count: int = DAYS) -> Array:
@@ -51,8 +62,9 @@ def choose_days(block: Array, count: int = DAYS) -> Array:
     if len(whole) <= count:
         return np.asarray(whole)
     part = np.arange(count)
+    start, end = (-(-edge * len(whole) // count) for edge in (part, part + 1))
     within = (part * 3 % count + 0.5) / count
-    return np.asarray(whole[((part + within) * len(whole) / count).astype(np.int64)])
+    return np.asarray(whole[start + (within * (end - start)).astype(np.int64)])
 
 
 def reliability_bins(outcomes: Sequence[Outcome], outputs: Outputs, name: str) -> list[ReliabilityBin]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedstill.evaluation.schema import Comparison, Gain, Number, Report
+from fedstill.evaluation.schema import Fairness, Gain, Number, Report
 
 NOTHING = "–"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -175,7 +175,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 
 def headline(report: Report) -> str:
     """The answer in one sentence, honest where federation did not pay."""
-    return f"{_verdict(report)}; {_shares(report.overall.fairness.against.get('local'))}."
+    return f"{_verdict(report)}; {_shares(report.overall.fairness)}."
 
 
 def remarks(report: Report) -> list[str]:
@@ -221,14 +221,15 @@ def _verdict(report: Report) -> str:
     return f"Federation did not pay: the mean {what} went up {values}, which could be chance"
 
 
-def _shares(against: Comparison | None) -> str:
+def _shares(fairness: Fairness) -> str:
+    against = fairness.against.get("local")
     if against is None or against.participants == 0:
         return "participants could not be compared"
     n = against.participants
     worse = n - against.no_worse
     tail = "none is" if worse == 0 else f"{worse} {'is' if worse == 1 else 'are'}"
     people = "participant" if n == 1 else "participants"
-    return f"{against.improved} of {n} {people} improved, {tail} worse by more than 2{NBSP}%"
+    return f"{against.improved} of {n} {people} improved, {tail} worse by more than {100 * fairness.tolerance:g}{NBSP}%"
 
 
 def _what(report: Report) -> str:

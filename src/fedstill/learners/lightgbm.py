@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedstill.labels import Array, Outputs, Space
-from fedstill.learners.base import BaseLearner, Option, Rows, need
+from fedstill.learners.base import BaseLearner
+from fedstill.learners.options import Option, need
+from fedstill.learners.rows import Rows
 
 lgb = need("lightgbm", "lightgbm")
 

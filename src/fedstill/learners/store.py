@@ -119,9 +119,7 @@ def read_card(folder: Path) -> Card:
             "the folder holds no model", where=str(folder), remedy="Name a folder that a learner was saved in"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LearnerError(
-            "the card of the model is damaged", where=str(path), remedy="Train it again"
-        ) from error
+        raise LearnerError("the card of the model is damaged", where=str(path), remedy="Train it again") from error
     if version != FORMAT:
         raise LearnerError(
             f"the model is stored in format {version!r}, and format {FORMAT} is the one known here",

@@ -13,16 +13,9 @@ import numpy as np
 
 from fedstill.errors import ConfigError, LearnerError
 from fedstill.labels import Array, Outputs, Parameters, Space
-from fedstill.learners.base import (
-    BaseLearner,
-    Option,
-    Rows,
-    Scale,
-    check_parameters,
-    check_trained,
-    check_training,
-    need,
-)
+from fedstill.learners.base import BaseLearner
+from fedstill.learners.options import Option, need
+from fedstill.learners.rows import Rows, Scale, check_parameters, check_trained, check_training
 
 torch = need("torch", "torch")
 tensors = need("safetensors.numpy", "torch")
@@ -38,9 +31,7 @@ def _quiet(seed: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        torch.set_num_threads(
-            1
-        )  # sums in a fixed order, so that results do not depend on the machine's cores
+        torch.set_num_threads(1)  # sums in a fixed order, so that results do not depend on the machine's cores
         try:
             yield
         finally:
@@ -181,9 +172,7 @@ class _Network(BaseLearner):
             said = self._say(self._net, torch.tensor(self._scale.inputs(X), dtype=torch.float32))
             if self.outputs.space is Space.PROBABILITIES:
                 said = torch.softmax(said, dim=1)
-        return (
-            said.numpy() if self.outputs.space is Space.PROBABILITIES else self._scale.restore(said.numpy())
-        )
+        return said.numpy() if self.outputs.space is Space.PROBABILITIES else self._scale.restore(said.numpy())
 
     def _write(self, folder: Path) -> None:
         tensors.save_file({**self._arrays(), **self._scale.arrays()}, folder / "model.safetensors")

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedstill.labels import Array, Outputs, Space
-from fedstill.learners.base import BaseLearner, Option, Rows, need
+from fedstill.learners.base import BaseLearner
+from fedstill.learners.options import Option, need
+from fedstill.learners.rows import Rows
 
 xgb = need("xgboost", "xgboost")
 
@@ -55,9 +57,7 @@ class XGBoost(BaseLearner):
             data = xgb.QuantileDMatrix(X, label, weight=weight, nthread=self.options["threads"])
             self._boosters = [self._boost(data, objective="multi:softprob", num_class=len(self.outputs))]
             return
-        data = xgb.QuantileDMatrix(
-            rows.X, rows.target[:, 0], weight=rows.weight, nthread=self.options["threads"]
-        )
+        data = xgb.QuantileDMatrix(rows.X, rows.target[:, 0], weight=rows.weight, nthread=self.options["threads"])
         if rows.own == len(rows.X):
             self._boosters = [self._quantiles(data, self.outputs.levels)]
             return
@@ -67,9 +67,7 @@ class XGBoost(BaseLearner):
             self._boosters.append(self._quantiles(data, [level]))
 
     def _quantiles(self, data: Any, levels: Any) -> Any:
-        return self._boost(
-            data, objective="reg:quantileerror", quantile_alpha=[float(level) for level in levels]
-        )
+        return self._boost(data, objective="reg:quantileerror", quantile_alpha=[float(level) for level in levels])
 
     def _boost(self, data: Any, **objective: Any) -> Any:
         parameters = {

@@ -129,9 +129,7 @@ class Task(Protocol):
         """Names of the columns of X."""
         ...
 
-    def prepare(
-        self, party: str, data: Any, history: tuple[str | None, str | None] = (None, None)
-    ) -> Prepared:
+    def prepare(self, party: str, data: Any, history: tuple[str | None, str | None] = (None, None)) -> Prepared:
         """Make a site's data ready; `history` bounds what it learns from. Raises DataError."""
         ...
 

@@ -53,6 +53,13 @@ class Classification:
                 where="task.classes",
                 remedy='Write for example classes = ["off", "on"]',
             )
+        seen = (*self.columns, *(self.categories or {}))
+        if not seen or len(set(seen)) != len(seen) or self.target in seen:
+            raise ConfigError(
+                f"columns {list(seen)} are none, or the same twice, or hold the class column '{self.target}'",
+                where="task.columns",
+                remedy="Name the columns that models see, each once and without the target",
+            )
         if self.validation < 0 or self.test <= 0 or self.validation + self.test >= 1:
             raise ConfigError(
                 f"validation = {self.validation} and test = {self.test} leave nothing to learn from",
@@ -89,9 +96,7 @@ class Classification:
                     where=f"site {party}",
                     remedy="Give more rows, or change task.test and task.validation",
                 )
-        site = Site(
-            party, Rows(X[train], y[train]), Rows(X[valid], y[valid]), Floor.fit(self.outputs, y[train])
-        )
+        site = Site(party, Rows(X[train], y[train]), Rows(X[valid], y[valid]), Floor.fit(self.outputs, y[train]))
         return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
 
     def transfer(self, data: pd.DataFrame) -> TransferSet:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from fedstill.energy.calendar import days_back, local_calendar
 from fedstill.energy.frame import SiteLoad, resample, window
+from fedstill.energy.known import RECENT_HOURS, Known, Naive, utc_stamps
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
 from fedstill.sites import Floor, Rows, Site
@@ -29,17 +29,9 @@ from fedstill.tasks.base import Examination, Prepared, TransferSet
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAGS = tuple(range(1, 8))
 """Days back, counted from the last day whose load at that time is known."""
-RECENT_HOURS = 24
-LEVEL_DAYS = 7
 WARM_UP_DAYS = 9
 """Days before a row that its inputs may look back on: a lag of eight days, and the seven-day level a day earlier."""
-MIN_KNOWN = 0.8
-"""Share of the readings of a window that must be there for its mean to count."""
 MIN_ROWS = 48
-
-_DAY = np.timedelta64(1, "D")
-_HOUR = np.timedelta64(1, "h")
-Naive = Literal["day", "week", "mixed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,8 +286,8 @@ class Forecast:
     def _needed(self, data: SiteLoad, history: tuple[str | None, str | None]) -> SiteLoad:
         """The days that history and test ask for, and those before that their inputs look back on."""
         firsts, lasts = zip(history, self.test, strict=True)
-        first = min((_day(date) for date in firsts if date), default=None) if all(firsts) else None
-        last = max((_day(date) for date in lasts if date), default=None) if all(lasts) else None
+        first = min((_day(one) for one in firsts if one), default=None) if all(firsts) else None
+        last = max((_day(one) for one in lasts if one), default=None) if all(lasts) else None
         start = None if first is None else _date(first - WARM_UP_DAYS)
         return window(data, start, None if last is None else _date(last))
 
@@ -314,7 +306,7 @@ class Forecast:
         future:
             Keep rows whose own load is not known yet: what is to be forecast.
         """
-        known = _Known(load, self.issue_hour)
+        known = Known(load, self.issue_hour)
         rules = {"naive_day": known.lag(1), "naive_week": known.at(days_back(known.index, load.zone, 7))}
         rules["naive_mixed"] = (rules["naive_day"] + rules["naive_week"]) / 2
         base = rules[f"naive_{self.naive}"]
@@ -328,14 +320,14 @@ class Forecast:
             known.load,
             base,
             np.full(len(base), scale),
-            _utc(known.index),
+            utc_stamps(known.index),
             known.day,
             rules,
             known.day[warm & ~usable],
         )
         return full.where(usable & warm)
 
-    def _columns(self, load: SiteLoad, known: _Known, base: Array, scale: float) -> list[Array]:
+    def _columns(self, load: SiteLoad, known: Known, base: Array, scale: float) -> list[Array]:
         """The columns of X, in the order of `features`."""
         calendar = known.calendar(self.country, self.subdivision)
         angle = calendar.minute * (2 * np.pi / 1440)
@@ -357,102 +349,6 @@ class Forecast:
         columns += [values - known.lag(1, values) for values in ahead]
         columns += [(recent - level) / scale for recent in known.recent()]
         return columns
-
-
-class _Known:
-    """A site's load as it is known at the issue time of each row's day. Arrays have one element an interval."""
-
-    def __init__(self, load: SiteLoad, issue_hour: int) -> None:
-        self.zone = load.zone
-        self.index = pd.DatetimeIndex(load.data.index)
-        self.load: Array = load.data["load_kw"].to_numpy(np.float64)
-        self.step = pd.Timedelta(load.step).to_timedelta64().astype("timedelta64[ns]")
-        self._calendar = local_calendar(self.index, load.zone)
-        self.day = self._calendar.day
-        self._start = _utc(self.index)
-        # The issue time of a row is a wall-clock hour on the local day before.
-        days, self._which = np.unique(self.day, return_inverse=True)
-        local = pd.DatetimeIndex(days.astype("datetime64[D]") - 1 * _DAY + issue_hour * _HOUR)
-        issued = local.tz_localize(load.zone, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward")
-        self._issued = _utc(issued.tz_convert("UTC"))
-
-    def calendar(self, country: str | None, subdivision: str | None) -> Any:
-        """The local calendar with holidays."""
-        return local_calendar(self.index, self.zone, country, subdivision)
-
-    def _issue_of(self, values: Array) -> Array:
-        """A value a day, spread over the day's rows."""
-        return values[self._which]
-
-    def at(self, stamps: pd.DatetimeIndex, values: Array | None = None) -> Array:
-        """The load (or `values`) at UTC stamps; NaN where there is none or it is not known at issue time."""
-        values = self.load if values is None else values
-        when = _utc(stamps)
-        position = (when - self._start[0]) // self.step
-        inside = (position >= 0) & (position < len(values)) & (when + self.step <= self._issue_of(self._issued))
-        return np.where(inside, values[np.clip(position, 0, len(values) - 1)], np.nan)
-
-    def lag(self, k: int, values: Array | None = None) -> Array:
-        """Same time of day, `k` days back from the last day on which that time is known."""
-        near = days_back(self.index, self.zone, k)
-        return np.where(
-            self._reaches_yesterday(),
-            self.at(near, values),
-            self.at(days_back(self.index, self.zone, k + 1), values),
-        )
-
-    def _reaches_yesterday(self) -> Array:
-        """Whether the same time yesterday is known at issue time."""
-        yesterday = _utc(days_back(self.index, self.zone, 1))
-        known: Array = yesterday + self.step <= self._issue_of(self._issued)
-        return known
-
-    def days_to_base(self, naive: Naive) -> Array:
-        """How many days back the naive rule looks (for "mixed": its nearer part)."""
-        return np.where(naive == "week", 7, np.where(self._reaches_yesterday(), 1, 2))
-
-    def holiday_days_before(self, holiday: Array, back: Array) -> Array:
-        """Whether the day so many days before was a holiday."""
-        days, first = np.unique(self.day, return_index=True)
-        position = np.searchsorted(days, self.day - back)
-        found = (position < len(days)) & (days[np.minimum(position, len(days) - 1)] == self.day - back)
-        return np.where(found, holiday[first][np.minimum(position, len(days) - 1)], False)
-
-    def _window_means(self, values: Array, starts: Array, stops: Array) -> Array:
-        """Means of `values[start:stop]`; NaN where more than a fifth of a window is missing or outside."""
-        finite = np.isfinite(values)
-        total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
-        count = np.concatenate([[0], np.cumsum(finite)])
-        low, high = np.clip(starts, 0, len(values)), np.clip(stops, 0, len(values))
-        there = count[high] - count[low]
-        enough = there >= np.maximum(1, MIN_KNOWN * (stops - starts))
-        return np.where(enough, (total[high] - total[low]) / np.maximum(there, 1), np.nan)
-
-    def _before_issue(self, first_hour: int, last_hour: int, values: Array | None = None) -> Array:
-        """Mean over the window from `first_hour` to `last_hour` hours before issue, one value a row."""
-        end = (self._issued - self._start[0]) // self.step
-        per_hour = int(_HOUR.astype("timedelta64[ns]") // self.step)
-        means = self._window_means(
-            self.load if values is None else values, end - first_hour * per_hour, end - last_hour * per_hour
-        )
-        return self._issue_of(means)
-
-    def level(self) -> Array:
-        """Mean load of the last seven days before issue."""
-        return self._before_issue(LEVEL_DAYS * 24, 0)
-
-    def mean_of_last_day(self, values: Array) -> Array:
-        """Mean of `values` over the last 24 hours before issue."""
-        return self._before_issue(24, 0, values)
-
-    def recent(self) -> list[Array]:
-        """Hourly means of the last 24 hours before issue, oldest first."""
-        return [self._before_issue(hour, hour - 1) for hour in range(RECENT_HOURS, 0, -1)]
-
-
-def _utc(stamps: pd.DatetimeIndex) -> Array:
-    """UTC stamps as NumPy has them, without a zone."""
-    return stamps.tz_localize(None).to_numpy().astype("datetime64[ns]")
 
 
 def _covariate(load: SiteLoad, name: str) -> Array:

@@ -408,9 +408,7 @@ class ParametricContract(LearnerContract):
         mean.set_parameters({name: (array + other[name]) / 2 for name, array in one.parameters().items()})
         assert self.loss(mean, X, y) < before
 
-    @pytest.mark.parametrize(
-        ("epochs", "rate"), [(0, 0.1), (-1, 0.1), (1, 0.0), (1, -1.0), (1, np.nan), (1, np.inf)]
-    )
+    @pytest.mark.parametrize(("epochs", "rate"), [(0, 0.1), (-1, 0.1), (1, 0.0), (1, -1.0), (1, np.nan), (1, np.inf)])
     def test_a_bad_recipe_does_not_train(self, outputs: Outputs, epochs: int, rate: float) -> None:
         """Epochs and learning rates that cannot be: a coordinator elsewhere sends them."""
         with pytest.raises(LearnerError):

@@ -1,0 +1,116 @@
+"""A site's load as it is known when a forecast is issued: lags, levels and recent hours that see nothing later."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from fedstill.energy.calendar import LocalCalendar, days_back, local_calendar
+from fedstill.energy.frame import SiteLoad
+from fedstill.labels import Array
+
+RECENT_HOURS = 24
+LEVEL_DAYS = 7
+MIN_KNOWN = 0.8
+"""Share of the readings of a window that must be there for its mean to count."""
+DAY = np.timedelta64(1, "D")
+HOUR = np.timedelta64(1, "h")
+Naive = Literal["day", "week", "mixed"]
+
+
+class Known:
+    """A site's load as it is known at the issue time of each row's day. Arrays have one element an interval."""
+
+    def __init__(self, load: SiteLoad, issue_hour: int) -> None:
+        self.zone = load.zone
+        self.index = pd.DatetimeIndex(load.data.index)
+        self.load: Array = load.data["load_kw"].to_numpy(np.float64)
+        self.step = pd.Timedelta(load.step).to_timedelta64().astype("timedelta64[ns]")
+        self._calendar = local_calendar(self.index, load.zone)
+        self.day = self._calendar.day
+        self._start = utc_stamps(self.index)
+        # The issue time of a row is a wall-clock hour on the local day before.
+        days, self._which = np.unique(self.day, return_inverse=True)
+        local = pd.DatetimeIndex(days.astype("datetime64[D]") - 1 * DAY + issue_hour * HOUR)
+        issued = local.tz_localize(load.zone, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward")
+        self._issued = utc_stamps(issued.tz_convert("UTC"))
+
+    def calendar(self, country: str | None, subdivision: str | None) -> LocalCalendar:
+        """The local calendar with holidays."""
+        return local_calendar(self.index, self.zone, country, subdivision)
+
+    def _issue_of(self, values: Array) -> Array:
+        """A value a day, spread over the day's rows."""
+        return values[self._which]
+
+    def at(self, stamps: pd.DatetimeIndex, values: Array | None = None) -> Array:
+        """The load (or `values`) at UTC stamps; NaN where there is none or it is not known at issue time."""
+        values = self.load if values is None else values
+        when = utc_stamps(stamps)
+        position = (when - self._start[0]) // self.step
+        inside = (position >= 0) & (position < len(values)) & (when + self.step <= self._issue_of(self._issued))
+        return np.where(inside, values[np.clip(position, 0, len(values) - 1)], np.nan)
+
+    def lag(self, k: int, values: Array | None = None) -> Array:
+        """Same time of day, `k` days back from the last day on which that time is known."""
+        near = days_back(self.index, self.zone, k)
+        return np.where(
+            self._reaches_yesterday(),
+            self.at(near, values),
+            self.at(days_back(self.index, self.zone, k + 1), values),
+        )
+
+    def _reaches_yesterday(self) -> Array:
+        """Whether the same time yesterday is known at issue time."""
+        yesterday = utc_stamps(days_back(self.index, self.zone, 1))
+        known: Array = yesterday + self.step <= self._issue_of(self._issued)
+        return known
+
+    def days_to_base(self, naive: Naive) -> Array:
+        """How many days back the naive rule looks (for "mixed": its nearer part)."""
+        return np.where(naive == "week", 7, np.where(self._reaches_yesterday(), 1, 2))
+
+    def holiday_days_before(self, holiday: Array, back: Array) -> Array:
+        """Whether the day so many days before was a holiday."""
+        days, first = np.unique(self.day, return_index=True)
+        position = np.searchsorted(days, self.day - back)
+        found = (position < len(days)) & (days[np.minimum(position, len(days) - 1)] == self.day - back)
+        return np.where(found, holiday[first][np.minimum(position, len(days) - 1)], False)
+
+    def _window_means(self, values: Array, starts: Array, stops: Array) -> Array:
+        """Means of `values[start:stop]`; NaN where more than a fifth of a window is missing or outside."""
+        finite = np.isfinite(values)
+        total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+        count = np.concatenate([[0], np.cumsum(finite)])
+        low, high = np.clip(starts, 0, len(values)), np.clip(stops, 0, len(values))
+        there = count[high] - count[low]
+        enough = there >= np.maximum(1, MIN_KNOWN * (stops - starts))
+        return np.where(enough, (total[high] - total[low]) / np.maximum(there, 1), np.nan)
+
+    def _before_issue(self, first_hour: int, last_hour: int, values: Array | None = None) -> Array:
+        """Mean over the window from `first_hour` to `last_hour` hours before issue, one value a row."""
+        end = (self._issued - self._start[0]) // self.step
+        per_hour = int(HOUR.astype("timedelta64[ns]") // self.step)
+        means = self._window_means(
+            self.load if values is None else values, end - first_hour * per_hour, end - last_hour * per_hour
+        )
+        return self._issue_of(means)
+
+    def level(self) -> Array:
+        """Mean load of the last seven days before issue."""
+        return self._before_issue(LEVEL_DAYS * 24, 0)
+
+    def mean_of_last_day(self, values: Array) -> Array:
+        """Mean of `values` over the last 24 hours before issue."""
+        return self._before_issue(24, 0, values)
+
+    def recent(self) -> list[Array]:
+        """Hourly means of the last 24 hours before issue, oldest first."""
+        return [self._before_issue(hour, hour - 1) for hour in range(RECENT_HOURS, 0, -1)]
+
+
+def utc_stamps(stamps: pd.DatetimeIndex) -> Array:
+    """UTC stamps as NumPy has them, without a zone."""
+    return stamps.tz_localize(None).to_numpy().astype("datetime64[ns]")
