@@ -16,7 +16,7 @@ from fedstill.plugins import did_you_mean
 Span = tuple[str | None, str | None]
 
 
-class _Table(msgspec.Struct, forbid_unknown_fields=True):
+class _Table(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A table of the file: a key that is not known is refused."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import fastparquet
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedstill.config import DataTable
 from fedstill.energy.frame import Layout, SiteLoad, from_frame, read, resample, window
 from fedstill.errors import ConfigError, DataError
 
@@ -267,10 +269,40 @@ def test_a_stamp_in_the_missing_hour_suggests_utc(write) -> None:
     message = str(caught.value)
     assert "plant.csv, line 4" in message
     assert "2024-03-31 02:00:00 does not exist in Europe/Berlin" in message
-    assert 'timezone = "UTC" or "Etc/GMT-1"' in message
+    assert 'timezone = "UTC" or "Etc/GMT-1" (UTC+1), with calendar = "Europe/Berlin"' in message
     assert len(one(read(write(csv(rows)), UTC)).data) == 5
     standard = one(read(write(csv(rows)), Layout(timezone="Etc/GMT-1")))
     assert standard.data.index[0] == pd.Timestamp("2024-03-30 23:00", tz="UTC")
+
+
+@pytest.mark.parametrize("day", ["2024-03-30", "2024-10-26"])  # the day before a change of the clock
+@pytest.mark.parametrize("clock", ["UTC", "Etc/GMT-1"])
+def test_naive_stamps_off_the_local_clock_have_the_local_calendar(write, day: str, clock: str) -> None:
+    stamps = pd.date_range(day, periods=75, freq="1h", tz="Europe/Berlin")  # three days and the leap
+    values = [None, *range(74)]
+    aware = one(from_frame(frame_of(stamps, values), BERLIN))
+    layout = Layout(timezone=clock, calendar="Europe/Berlin")
+    naive = frame_of(stamps.tz_convert(clock).tz_localize(None), values)
+    for load in (one(from_frame(naive, layout)), one(read(write(naive.to_csv(index=False), "frame.csv"), layout))):
+        assert same(load, aware)
+        assert load.zone == "Europe/Berlin"
+        assert load.notes == aware.notes == (f"1 of 75 readings are missing (first: {stamps[0]:%Y-%m-%d %H:%M%:z})",)
+    second = str((pd.Timestamp(day) + pd.Timedelta("1D")).date())
+    assert len(window(load, second, None).data) == 75 - 24
+
+
+def test_the_calendar_of_stamps_with_an_offset(write) -> None:
+    path = write(csv(["2024-01-01T00:00Z,1", "2024-01-01T01:00Z,2"]))
+    for layout in (Layout(calendar="Asia/Kolkata"), Layout(timezone="UTC", calendar="Asia/Kolkata")):
+        load = one(read(path, layout))
+        assert load.zone == "Asia/Kolkata"
+        assert load.data.index[0] == pd.Timestamp("2024-01-01 05:30", tz="Asia/Kolkata")
+        assert load.notes == ()
+
+
+def test_a_calendar_does_not_say_which_clock_the_stamps_show(write) -> None:
+    with pytest.raises(DataError, match=r'no timezone is set.*"UTC" with calendar = "Europe/Berlin"'):
+        read(write(hours([1, 2])), Layout(calendar="Europe/Berlin"))
 
 
 def test_offsets_that_change_within_the_file(write) -> None:
@@ -451,6 +483,8 @@ def test_stamps_without_a_zone_ask_for_one(write) -> None:
 def test_an_unknown_zone_is_named_with_close_ones(write) -> None:
     with pytest.raises(DataError, match=r'timezone: there is no time zone "Europe/Berln".*Europe/Berlin'):
         read(write(hours([1, 2])), Layout(timezone="Europe/Berln"))
+    with pytest.raises(DataError, match=r'plant\.csv, calendar: there is no time zone "Berln".*Berlin'):
+        read(write(hours([1, 2])), Layout(timezone="UTC", calendar="Berln"))
 
 
 def test_units_that_are_not_known(write) -> None:
@@ -522,6 +556,11 @@ def test_bad_cells_of_frames_are_named_by_position() -> None:
 def test_options_that_do_not_exist(option: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=next(iter(option))):
         Layout(**option)  # type: ignore[arg-type]
+
+
+def test_a_federation_file_can_say_every_option() -> None:
+    options = {field.name for field in fields(Layout)} - {"site", "covariates"}  # the column; the task's
+    assert options | {"site_column"} <= set(DataTable.__struct_fields__)
 
 
 def test_errors_survive_a_process_boundary(write) -> None:

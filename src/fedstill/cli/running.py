@@ -16,7 +16,7 @@ from fedstill.assemble import assemble
 from fedstill.cli.main import print_json
 from fedstill.energy import simbench, synthetic
 from fedstill.errors import ConfigError
-from fedstill.evaluation.report import read_report, render_html, terminal_table
+from fedstill.evaluation.report import read_report, terminal_table, write_report
 from fedstill.federation import Federation
 from fedstill.messages import Answer
 from fedstill.round import Closed, Effect, Event, Finished, Ignored, QuorumMissed, Received
@@ -119,7 +119,7 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
 def report(folder: Path, *, as_json: bool) -> None:
     """Show a finished run again."""
     read = read_report(folder)
-    (folder / "report.html").write_text(render_html(read), encoding="utf-8")
+    write_report(read, folder)
     if as_json:
         print_json(read)
         return

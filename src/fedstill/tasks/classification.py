@@ -100,8 +100,10 @@ class Classification:
         return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
 
     def transfer(self, data: pd.DataFrame) -> TransferSet:
-        """Make a public table a transfer set; its class column, if it has one, is not read."""
+        """Make a public table a transfer set; its class column, if it has one, is not read. Raises DataError."""
         X = self.inputs(data, "transfer set")
+        if not len(X):
+            raise DataError("the transfer set has no rows", where="transfer", remedy="Give public rows")
         return TransferSet(X, X.nbytes)
 
     def inputs(self, data: pd.DataFrame, site: str) -> Array:
@@ -127,7 +129,8 @@ class Classification:
                 remedy=f"Columns are: {', '.join(map(str, data.columns))}",
             )
         text = data[self.target].astype(str)
-        codes = pd.Categorical(text, categories=list(self.classes)).codes.astype(np.int64)
+        places = {name: place for place, name in enumerate(self.classes)}
+        codes = np.array([places.get(name, -1) for name in text], np.int64)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
             raise DataError(
@@ -135,7 +138,7 @@ class Classification:
                 where=f"site {site}, column {self.target}",
                 remedy="Add it to task.classes or mend the table",
             )
-        return np.asarray(codes)
+        return codes
 
 
 def _numeric(column: pd.Series, site: str) -> Array:
