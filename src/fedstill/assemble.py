@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,14 @@ from fedstill import plugins
 from fedstill.config import DataTable, FederationFile, ParticipantTable, convert
 from fedstill.energy import simbench
 from fedstill.energy.frame import Layout, SiteLoad, read, window
-from fedstill.errors import ConfigError, DataError
+from fedstill.errors import ConfigError, DataError, FedstillError
 from fedstill.federation import Federation
-from fedstill.members import Member
+from fedstill.members import Member, check_names
 from fedstill.tasks.base import Task
-from fedstill.tasks.forecast import Forecast
+from fedstill.tasks.forecast import Forecast, check_span
 
 
-def assemble(
-    file: FederationFile, folder: Path, on_read: Callable[[str], None] = lambda _: None
-) -> Federation:
+def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] = lambda _: None) -> Federation:
     """Build the federation that a file describes.
 
     Parameters
@@ -42,25 +40,29 @@ def assemble(
         Where something is wrong, with its place and what to do.
     """
     task = build_task(file)
-    reader = _Reader(folder, task)
+    options = dict(file.strategy)
+    strategy = options.pop("name", "grouped")
+    _resolve("algorithms", strategy, "strategy.name")
+    _resolve("codecs", file.codec, "codec")
     if not file.participants:
         raise ConfigError(
             "nobody takes part",
             where="participants",
             remedy="Add [[participants]] tables with name and learner",
         )
+    check_names([table.name for table in file.participants])
+    for table in file.participants:
+        _resolve("learners", table.learner, f"participant {table.name}, learner")
+    reader = _Reader(folder, task)
     members = []
     for table in file.participants:
-        members.append(
-            Member(table.name, reader.read(table, file.data), table.learner, table.options, table.history)
-        )
+        members.append(Member(table.name, reader.read(table, file.data), table.learner, table.options, table.history))
         on_read(table.name)
-    options = dict(file.strategy)
     return Federation(
         task,
         members,
-        reader.public(file),
-        strategy=options.pop("name", "grouped"),
+        reader.public(file, members),
+        strategy=strategy,
         options=options,
         rounds=file.rounds,
         quorum=file.quorum,
@@ -75,52 +77,62 @@ def assemble(
 def build_task(file: FederationFile) -> Task:
     """The task that a file describes. Raises ConfigError."""
     settings = dict(file.task)
-    name = settings.pop("kind", "forecast")
-    kind = plugins.resolve("tasks", name)
+    kind = _resolve("tasks", settings.pop("kind", "forecast"), "task.kind")
+    known = set(kind.__dataclass_fields__) - {"name"}
     for key in settings:
-        if key not in kind.__dataclass_fields__:
-            raise ConfigError(
-                f"there is no key '{key}'",
-                where="task",
-                remedy=plugins.did_you_mean(key, set(kind.__dataclass_fields__) - {"name"}),
-            )
+        if key not in known:
+            remedy = plugins.did_you_mean(key, {*known, "kind"})
+            raise ConfigError(f"there is no key '{key}'", where="task", remedy=remedy)
     task: Task = convert(settings, kind, "task")
     return task
 
 
+def _resolve(group: str, name: Any, key: str) -> Any:
+    """What a name in the file stands for; errors say at which key the name is, before any data are read."""
+    if not isinstance(name, str):
+        raise ConfigError(f"{name!r} is no name", where=key, remedy=f"There are: {', '.join(plugins.names(group))}")
+    try:
+        return plugins.resolve(group, name)
+    except FedstillError as error:
+        raise type(error)(error.what, where=key, remedy=error.remedy) from None
+
+
 class _Reader:
-    """Reads each file once, however many participants are in it."""
+    """Reads what participants and transfer set are made of."""
 
     def __init__(self, folder: Path, task: Task) -> None:
         self._folder = folder
         self._task = task
         self._sites = lru_cache(maxsize=None)(read)
+        self._tables = lru_cache(maxsize=None)(read_table)
 
     def read(self, table: ParticipantTable, default: DataTable) -> Any:
         """A participant's data."""
         return self._one(table.over(default), table.site or table.name, f"participant {table.name}")
 
-    def public(self, file: FederationFile) -> Any:
-        """The transfer set's data."""
+    def public(self, file: FederationFile, members: Sequence[Member]) -> Any:
+        """The transfer set's data, none of which may be a member's."""
+        check_span(file.transfer.history, "transfer.history")
         table = file.transfer.over(file.data)
         sites: list[str | None] = [*file.transfer.sites] or [table.site]
-        for private in file.participants:
-            if private.file == file.transfer.file and (private.site or private.name) in sites:
-                raise ConfigError(
-                    f"site '{private.site or private.name}' is the private data of participant {private.name}",
-                    where="transfer",
-                    remedy="Take sites that do not take part, or public data",
-                )
-        public = [self._one(table, site, "transfer") for site in sites]
-        windowed = [window(d, *file.transfer.history) if isinstance(d, SiteLoad) else d for d in public]
-        return windowed if file.transfer.sites else windowed[0]
+        found = [self._one(table, site, "transfer") for site in sites]
+        for data, site in zip(found, sites, strict=True):
+            for member in members:
+                if _same(data, member.data):
+                    raise ConfigError(
+                        f"{f'site {site!r}' if site else 'the file'} is the private data of participant {member.name}",
+                        where="transfer",
+                        remedy="Take sites that do not take part, or public data",
+                    )
+        if isinstance(self._task, Forecast):
+            return [window(one, *file.transfer.history) for one in found]
+        return pd.concat(found, ignore_index=True)
 
     def _one(self, table: DataTable, site: str | None, where: str) -> Any:
         path = self._path(table, where)
         if not isinstance(self._task, Forecast):
-            return read_table(path)
-        layout = _layout(table, self._task.covariates)
-        sites = self._sites(path, layout, site=site)
+            return _rows_of(self._tables(path), path, table.site_column, site)
+        sites = self._sites(path, layout_of(table, self._task.covariates), site=site)
         if site is None and len(sites) > 1:
             raise ConfigError(
                 f"{path.name} holds {len(sites)} sites",
@@ -131,9 +143,7 @@ class _Reader:
 
     def _path(self, table: DataTable, where: str) -> Path:
         if table.file is None:
-            raise ConfigError(
-                "no file is given", where=where, remedy='Add file = "..." there or under [data]'
-            )
+            raise ConfigError("no file is given", where=where, remedy='Add file = "..." there or under [data]')
         if table.file == "simbench":
             path = simbench.path()
             if not path.exists():
@@ -147,7 +157,29 @@ class _Reader:
         return next((path for path in here if path.exists()), here[0])
 
 
-def _layout(table: DataTable, covariates: tuple[str, ...]) -> Layout:
+def _same(one: Any, other: Any) -> bool:
+    """Whether two sites have the same readings, wherever they came from."""
+    if isinstance(one, SiteLoad):
+        return bool(one.data["load_kw"].equals(other.data["load_kw"]))
+    return bool(one.equals(other))
+
+
+def _rows_of(table: pd.DataFrame, path: Path, column: str | None, site: str | None) -> pd.DataFrame:
+    """The rows of a site in a table of many; a table without a column of sites is all of one."""
+    if column is None:
+        return table
+    if column not in table:
+        columns = ", ".join(map(str, table.columns))
+        raise DataError(f"there is no column '{column}'", where=str(path), remedy=f"Columns are: {columns}")
+    names = table[column].astype(str)
+    if site not in set(names):
+        remedy = plugins.did_you_mean(site or "", set(names))
+        raise DataError(f"there is no site '{site or ''}'", where=f"{path}, column {column}", remedy=remedy)
+    return table[names == site]
+
+
+def layout_of(table: DataTable, covariates: tuple[str, ...]) -> Layout:
+    """How a table says that its file is laid out. Raises ConfigError."""
     renamed = {"site_column": "site"}
     fields = set(DataTable.__struct_fields__) - {"file", "site"}
     given = {renamed.get(key, key): getattr(table, key) for key in fields if getattr(table, key) is not None}
@@ -158,15 +190,11 @@ def _layout(table: DataTable, covariates: tuple[str, ...]) -> Layout:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV or Parquet table. Raises DataError."""
     if not path.is_file():
-        raise DataError(
-            "there is no such file", where=str(path), remedy="Give the path of a CSV or Parquet file"
-        )
+        raise DataError("there is no such file", where=str(path), remedy="Give the path of a CSV or Parquet file")
     try:
         if path.suffix == ".parquet":
             frame: pd.DataFrame = fastparquet.ParquetFile(path).to_pandas()
             return frame
         return pd.read_csv(path)
     except Exception as error:  # whatever a parser raises on a damaged file: the file is what is wrong
-        raise DataError(
-            f"cannot be read as a table: {error}", where=str(path), remedy="Check the file"
-        ) from None
+        raise DataError(f"cannot be read as a table: {error}", where=str(path), remedy="Check the file") from None

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -14,6 +14,8 @@ from fedstill.errors import ConfigError
 from fedstill.plugins import did_you_mean
 
 Span = tuple[str | None, str | None]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -70,7 +72,7 @@ class TransferTable(DataTable, kw_only=True):
 
     sites: list[str] = []
     history: Span = (None, None)
-    items: int = 2000
+    items: Count = 2000
 
 
 class FederationFile(_Table, kw_only=True):
@@ -87,10 +89,10 @@ class FederationFile(_Table, kw_only=True):
     """
 
     name: str = ""
-    rounds: int = 1
-    quorum: int | None = None
-    workers: int = 1
-    seed: int = 0
+    rounds: Count = 1
+    quorum: Count | None = None
+    workers: Count = 1
+    seed: Seed = 0
     codec: str = "raw"
     task: dict[str, Any] = msgspec.field(default_factory=lambda: {"kind": "forecast"})
     data: DataTable = msgspec.field(default_factory=DataTable)
@@ -136,7 +138,7 @@ def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
 
 def parse(raw: Mapping[str, Any], where: str = "") -> FederationFile:
     """Check what a federation file says. Raises ConfigError."""
-    file: FederationFile = convert(raw, FederationFile, where)
+    file: FederationFile = convert(msgspec.to_builtins(raw), FederationFile, where)  # dates become text
     return file
 
 
@@ -163,18 +165,14 @@ def convert(raw: Any, kind: Any, where: str) -> Any:
 def _fields(kind: Any, key: str) -> tuple[str, ...]:
     tables = {"data": DataTable, "transfer": TransferTable, "participants": ParticipantTable}
     table = tables.get(re.split(r"[.\[]", key)[0], kind)
-    fields: tuple[str, ...] = getattr(
-        table, "__struct_fields__", tuple(getattr(table, "__dataclass_fields__", ()))
-    )
+    fields: tuple[str, ...] = getattr(table, "__struct_fields__", tuple(getattr(table, "__dataclass_fields__", ())))
     return fields
 
 
 def _change(raw: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(
-            f"'{change}' is no change", where="--set", remedy="Write key=value, for example rounds=5"
-        )
+        raise ConfigError(f"'{change}' is no change", where="--set", remedy="Write key=value, for example rounds=5")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -236,6 +236,7 @@ class Federation:
                 floor=one.site.floor,
                 scaling=self.transfer.scaling,
                 scale=one.scale,
+                zone=one.zone,
             )
             for party, one in prepared.items()
         }

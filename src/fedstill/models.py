@@ -45,6 +45,8 @@ class Model:
         The public scale of the inputs.
     scale:
         The site's scale: what an output of 1 is in the truth's unit.
+    zone:
+        The zone of the site's calendar; None where rows have no time.
     learners:
         The trained models by name.
     """
@@ -56,6 +58,7 @@ class Model:
     floor: Floor
     scaling: Scaling
     scale: float
+    zone: str | None = None
     learners: Mapping[str, Learner] = field(default_factory=dict)
 
     def predict(self, X: Array) -> Array:
@@ -76,6 +79,7 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     centre: list[float]
     spread: list[float]
     scale: float
+    zone: str | None
 
 
 def save(folder: Path, model: Model) -> int:
@@ -98,6 +102,7 @@ def save(folder: Path, model: Model) -> int:
         model.scaling.centre.tolist(),
         model.scaling.spread.tolist(),
         model.scale,
+        model.zone,
     )
     (new / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
     shutil.rmtree(folder, ignore_errors=True)
@@ -146,5 +151,6 @@ def load(folder: Path) -> Model:
         floor=stored.floor,
         scaling=Scaling(np.asarray(stored.centre, np.float32), np.asarray(stored.spread, np.float32)),
         scale=stored.scale,
+        zone=stored.zone,
         learners=learners,
     )

@@ -52,7 +52,7 @@ def _forecast(
     first: str | None,
     days: int,
 ) -> pd.DataFrame:
-    layout: Layout = convert({**given, "covariates": task.covariates}, Layout, "predict")
+    layout: Layout = convert({"calendar": model.zone, **given, "covariates": task.covariates}, Layout, "predict")
     sites = read(readings, layout, site=site)
     load = sites[model.party] if site is None and model.party in sites else next(iter(sites.values()))
     table = task.ahead(load, model.scale, first, days)
