@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import fastparquet
 import msgspec
@@ -19,7 +19,8 @@ from fedstill.errors import ConfigError, DataError, FedstillError
 from fedstill.federation import Federation
 from fedstill.members import Member, check_names
 from fedstill.tasks.base import Task
-from fedstill.tasks.forecast import Forecast, check_span
+from fedstill.tasks.forecast import Forecast
+from fedstill.tasks.spans import check_span
 
 
 def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] = lambda _: None) -> Federation:
@@ -42,7 +43,7 @@ def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] 
     task = build_task(file)
     options = dict(file.strategy)
     strategy = options.pop("name", "grouped")
-    _resolve("algorithms", strategy, "strategy.name")
+    _check_options(_resolve("algorithms", strategy, "strategy.name"), options)
     _resolve("codecs", file.codec, "codec")
     if not file.participants:
         raise ConfigError(
@@ -95,6 +96,13 @@ def _resolve(group: str, name: Any, key: str) -> Any:
         return plugins.resolve(group, name)
     except FedstillError as error:
         raise type(error)(error.what, where=key, remedy=error.remedy) from None
+
+
+def _check_options(algorithm: Any, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError where an option's value is not of the type that the algorithm says it takes."""
+    hints = get_type_hints(algorithm)
+    for key in options.keys() & hints.keys():
+        convert(options[key], hints[key], f"strategy, {key}")
 
 
 class _Reader:

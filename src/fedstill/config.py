@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 
@@ -148,18 +148,27 @@ def convert(raw: Any, kind: Any, where: str) -> Any:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at ")
-        key = place.strip("`").removeprefix("$").removeprefix(".") or "top level"
+        key = place.strip("`").removeprefix("$").removeprefix(".")
         unknown = re.match(r"Object contains unknown field `(.*)`", text)
         missing = re.match(r"Object missing required field `(.*)`", text)
-        here = f"{where}, {key}" if where else key
+        choice = re.match(r"Invalid enum value '(.*)'", text)
+        here = ", ".join(part for part in (where, key) if part)
         if unknown:
             remedy = did_you_mean(unknown[1], _fields(kind, key))
             raise ConfigError(f"there is no key '{unknown[1]}'", where=here, remedy=remedy) from None
         if missing:
-            raise ConfigError(
-                f"the key '{missing[1]}' is missing", where=here, remedy=f"Add {missing[1]} = ..."
-            ) from None
+            remedy = f"Add {missing[1]} = ..."
+            raise ConfigError(f"the key '{missing[1]}' is missing", where=here, remedy=remedy) from None
+        if choice:
+            remedy = did_you_mean(choice[1], _choices(kind, key))
+            raise ConfigError(f"'{choice[1]}' is no choice", where=here, remedy=remedy) from None
         raise ConfigError(text[0].lower() + text[1:], where=here, remedy="Change the value") from None
+
+
+def _choices(kind: Any, key: str) -> list[str]:
+    """What a key that takes one of some words can be."""
+    hint = get_type_hints(kind).get(key) if key else kind
+    return [word for word in get_args(hint) if isinstance(word, str)]
 
 
 def _fields(kind: Any, key: str) -> tuple[str, ...]:

@@ -7,17 +7,17 @@ distilled/      the model that learned from the federation, where the blend uses
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from fedstill import plugins
-from fedstill.errors import DataError, FedstillError
+from fedstill.errors import DataError, FedstillError, MissingExtra
 from fedstill.keep import Kept
 from fedstill.labels import Array
 from fedstill.learners.base import Learner
@@ -82,31 +82,40 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     zone: str | None
 
 
+class _Version(msgspec.Struct):
+    format: int
+
+
 def save(folder: Path, model: Model) -> int:
-    """Write a model folder, in place of an older one of the same name; returns the learners' size in bytes."""
-    new = folder.with_name(folder.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    for name, learner in model.learners.items():
-        (new / name).mkdir(parents=True)
-        learner.save(new / name)
-    size = sum(file.stat().st_size for file in new.rglob("*") if file.is_file())
-    new.mkdir(parents=True, exist_ok=True)
-    stored = _Stored(
-        FORMAT,
-        model.party,
-        model.learner,
-        model.task.name,
-        asdict(model.task),  # type: ignore[call-overload]
-        model.kept,
-        model.floor,
-        model.scaling.centre.tolist(),
-        model.scaling.spread.tolist(),
-        model.scale,
-        model.zone,
-    )
-    (new / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
+    """Write a model folder, in place of an older one of the same name; returns the learners' size in bytes.
+
+    The older one is there until the new one is whole.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".") as beside:
+        new = Path(beside) / "new"
+        new.mkdir()
+        for name, learner in model.learners.items():
+            (new / name).mkdir()
+            learner.save(new / name)
+        size = sum(file.stat().st_size for file in new.rglob("*") if file.is_file())
+        stored = _Stored(
+            FORMAT,
+            model.party,
+            model.learner,
+            model.task.name,
+            asdict(model.task),  # type: ignore[call-overload]
+            model.kept,
+            model.floor,
+            model.scaling.centre.tolist(),
+            model.scaling.spread.tolist(),
+            model.scale,
+            model.zone,
+        )
+        (new / "model.json").write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
+        if folder.exists():
+            folder.rename(Path(beside) / "old")
+        new.rename(folder)
     return size
 
 
@@ -117,32 +126,48 @@ def load(folder: Path) -> Model:
     ------
     DataError
         Where the folder holds no model, or a damaged one, or one of a later version.
+    MissingExtra
+        Where the library of its learner is not installed.
     """
     try:
-        stored = msgspec.json.decode((folder / "model.json").read_bytes(), type=_Stored)
+        data = (folder / "model.json").read_bytes()
     except OSError:
         raise DataError(
             "no model is here", where=str(folder), remedy="Give a folder below models/ of a finished run"
         ) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    try:
+        found = msgspec.json.decode(data, type=_Version).format
+        model = _model(folder, msgspec.json.decode(data, type=_Stored)) if found == FORMAT else None
+    except MissingExtra:
+        raise
+    # ValueError covers msgspec's own errors, and bytes that are no UTF-8.
+    except (FedstillError, ValueError, RecursionError) as error:
         raise DataError(
-            f"model.json is damaged: {error}", where=str(folder), remedy="Run the federation again"
+            f"the model is damaged ({error})", where=str(folder), remedy="Run the federation again"
         ) from None
-    if stored.format != FORMAT:
+    if model is None:
         raise DataError(
-            f"the model has format {stored.format}, this version reads {FORMAT}",
+            f"the model has format {found}, this version reads {FORMAT}",
             where=str(folder),
             remedy="Use the version of fedstill that wrote it",
         )
-    kind = plugins.resolve("tasks", stored.task)
-    try:
-        task = msgspec.convert(stored.settings, kind)
-        family = plugins.resolve("learners", stored.learner)
-        learners = {name: family.load(folder / name) for name in stored.kept.weights if name != "floor"}
-    except (msgspec.ValidationError, FedstillError) as error:
-        raise DataError(
-            f"the model is damaged: {error}", where=str(folder), remedy="Run the federation again"
-        ) from None
+    return model
+
+
+def _model(folder: Path, stored: _Stored) -> Model:
+    """What was stored. Raises ValueError or FedstillError where its parts do not fit each other."""
+    task: Task = msgspec.convert(stored.settings, plugins.resolve("tasks", stored.task))
+    names = stored.kept.weights.keys()
+    if not names or not names <= {"distilled", "own", "floor"}:
+        raise ValueError(f"it is made of {', '.join(names) or 'nothing'}")
+    if not len(stored.centre) == len(stored.spread) == len(task.features) or 0 in stored.spread:
+        raise ValueError("its scale is not that of its inputs")
+    if len(stored.floor.values) != len(task.outputs):
+        raise ValueError("its floor is not that of its outputs")
+    family = plugins.resolve("learners", stored.learner)
+    learners: dict[str, Learner] = {name: family.load(folder / name) for name in names if name != "floor"}
+    if any(learner.outputs != task.outputs for learner in learners.values()):
+        raise ValueError("its learners predict something else")
     return Model(
         party=stored.party,
         learner=stored.learner,

@@ -46,9 +46,7 @@ class Participant:
         The federation's codec.
     """
 
-    def __init__(
-        self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec
-    ) -> None:
+    def __init__(self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec) -> None:
         self.site = site
         self.make = make
         self.outputs = outputs
@@ -163,9 +161,7 @@ class Participant:
     def models(self, kept: Kept) -> dict[str, Learner]:
         """The trained models that a kept choice is made of, by name."""
         candidates = {"distilled": self.distilled, "own": self.own}
-        return {
-            name: model for name, model in candidates.items() if model is not None and name in kept.weights
-        }
+        return {name: model for name, model in candidates.items() if model is not None and name in kept.weights}
 
     def choose(self, candidates: Mapping[str, Array] | None = None) -> Kept:
         """Decide by the held-back rows what to keep; `candidates` are predictions of them (default: all models)."""

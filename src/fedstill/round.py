@@ -263,9 +263,7 @@ class Coordinator:
         refused = {party: state.refusals[party] for party in sorted(state.refusals)}
         missing = tuple(p for p in self.plan.parties if p not in state.answers and p not in state.refusals)
         if len(answered) < self.plan.quorum:
-            return self._miss(
-                state, now, QuorumMissed(state.round, answered, refused, missing, self.plan.quorum)
-            )
+            return self._miss(state, now, QuorumMissed(state.round, answered, refused, missing, self.plan.quorum))
         votes = [Vote(party, self.codec.decode(state.answers[party].payload)) for party in answered]
         lesson = self.strategy.teach(Ballot(votes, self.plan.parties, self.plan.outputs, state.memory))
         encoded = {id(teacher): self.codec.encode(teacher) for teacher in lesson.teachers.values()}
@@ -358,8 +356,4 @@ def flaw_of_labels(labels: SoftLabels, outputs: Outputs, n_items: int) -> str:
     if labels.space is Space.QUANTILES:
         return "" if (labels.values[:, 1:] >= labels.values[:, :-1]).all() else "its quantiles cross"
     sums = labels.values.sum(axis=1, dtype=np.float64)
-    return (
-        ""
-        if (labels.values >= 0).all() and np.allclose(sums, 1, atol=1e-3)
-        else "its probabilities do not sum to 1"
-    )
+    return "" if (labels.values >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "its probabilities do not sum to 1"

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rounds import ABC, BAD, COORDINATOR, GOOD, NAN, PLAN, RAW, answer, heard, of, play, release
 
 from fedstill.algorithms.fedavg import fedavg
 from fedstill.algorithms.fedmd import fedmd
 from fedstill.algorithms.grouped import grouped
 from fedstill.algorithms.references import local
-from fedstill.codecs.raw import Raw
-from fedstill.labels import Release, SoftLabels, Space
-from fedstill.messages import Answer, Ask, Kind, Recipe, Refuse, Teach
+from fedstill.labels import Release
+from fedstill.messages import Answer, Ask, Recipe, Refuse, Teach
 from fedstill.round import (
     Closed,
     Coordinator,
@@ -34,36 +34,8 @@ from fedstill.round import (
     Ticked,
     Wake,
 )
-from fedstill.strategy import Strategy, nobody
-from fedstill.testing.fakes import CLASSES, QUANTILES, START, soft
-
-RAW, ABC = Raw(), ("a", "b", "c")
-PLAN = Plan(ABC, QUANTILES, n_items=2, rounds=2, quorum=2, deadline_s=10.0, patience=2)
-COORDINATOR = Coordinator(PLAN, fedmd(), RAW)
-NAN = float("nan")
-
-
-def answer(sender, number=0, sent_in=1):
-    """An answer that says the same number everywhere."""
-    return Answer(sent_in, sender, RAW.encode(Release(soft(QUANTILES, [number, number]))))
-
-
-def play(coordinator, *events):
-    """The last state and all effects."""
-    state, seen = coordinator.start(), []
-    for event in events:
-        state, effects = coordinator.step(state, event)
-        seen += effects
-    return state, seen
-
-
-def of(kind, effects):
-    return [effect for effect in effects if isinstance(effect, kind)]
-
-
-def heard(*replies, now=0.0):
-    return [Started(now), *(Received(reply, now) for reply in replies)]
-
+from fedstill.strategy import Lesson, Strategy
+from fedstill.testing.fakes import QUANTILES, soft
 
 # One round by hand.
 
@@ -161,6 +133,20 @@ def test_late_senders_catch_up():
     assert COORDINATOR.step(state, late)[1] == (Ignored(late.reply, "it answers round 1, open is round 2"), teach)
 
 
+def test_the_latest_teacher_may_be_an_old_one():
+    """Round 1 teaches a alone, round 2 b alone: who comes late after both gets what was last meant for it."""
+
+    def in_turn(ballot):
+        turn = 0 if ballot.memory is None else ballot.memory
+        return Lesson({ABC[turn]: ballot.votes[0].release}, memory=turn + 1)
+
+    coordinator = Coordinator(replace(PLAN, rounds=3), Strategy("in turn", in_turn, Recipe()), RAW)
+    rounds = [Received(answer(party, sent_in=number), 0.0) for number in (1, 2) for party in ABC]
+    state, _ = play(coordinator, Started(0.0), *rounds)
+    assert {party: teach.round for party, teach in state.teachers.items()} == {"a": 1, "b": 2}
+    assert [len(coordinator.step(state, late)[1]) for late in rounds[:3]] == [3, 3, 2]  # c was never taught
+
+
 def test_after_the_end_late_senders_get_the_last_teacher():
     coordinator = Coordinator(replace(PLAN, rounds=1), fedmd(), RAW)
     state, _ = play(coordinator, *heard(answer("a"), answer("b")), Ticked(10.0))
@@ -198,131 +184,6 @@ def test_the_memory_of_a_strategy_is_handed_on():
     assert state.memory["w"].tolist() == [3.0]
     assert RAW.decode(state.teachers["a"].payload).parameters["w"].tolist() == [3.0]
     assert coordinator.start().memory["w"].tolist() == [0.0]
-
-
-# Replies that cannot be used: each with its reason.
-
-
-def release(values, weight=None, items=None, space=Space.QUANTILES, **more):
-    values = np.asarray(values, np.float32)
-    items = np.arange(len(values)) if items is None else items
-    return RAW.encode(Release(SoftLabels.of(items, values, space, weight), **more))
-
-
-ROW, INF = [0, 1, 2], float("inf")
-GOOD = release([ROW, ROW])
-BAD = {
-    "nothing": (b"", "malformed: not packed arrays"),
-    "noise": (b"FSa1" + bytes(range(60)), "malformed: the header is cut off"),
-    "cut off": (GOOD[:-1], "malformed: array 'values' is cut off"),
-    "longer": (GOOD + b"\0", "malformed: 1 bytes follow"),
-    "too large": (b"\0" * 2001, "its 2001 bytes are over the bound of 2000"),
-    "too few rows": (release([ROW]), "of shape (1, 3), expected quantiles of shape (2, 3)"),
-    "too many rows": (release([ROW] * 3), "of shape (3, 3), expected"),
-    "too few columns": (release([[0, 1], [0, 1]]), "of shape (2, 2), expected"),
-    "another space": (release([[0.2, 0.3, 0.5]] * 2, space=Space.PROBABILITIES), "it holds probabilities of shape"),
-    "nan": (release([ROW, [0, NAN, 2]]), "not finite"),
-    "infinite": (release([ROW, [0, 1, INF]]), "not finite"),
-    "nan weight": (release([ROW, ROW], weight=[1, NAN]), "not finite"),
-    "infinite weight": (release([ROW, ROW], weight=[1, INF]), "not finite"),
-    "negative weight": (release([ROW, ROW], weight=[1, -1]), "negative weights"),
-    "crossing": (release([ROW, [0, 2, 1]]), "its quantiles cross"),
-    "other items": (release([ROW, ROW], items=[0, 2]), "not about the items"),
-    "items twice": (release([ROW, ROW], items=[0, 0]), "not about the items"),
-    "items turned": (release([ROW, ROW], items=[1, 0]), "not about the items"),
-    "a count": (release([ROW, ROW], count=7), "number of rows is not as the recipe asks"),
-    "a negative count": (release([ROW, ROW], count=-7), "number of rows is not as the recipe asks"),
-    "a score": (release([ROW, ROW], score=0.5), "held-out loss is not as the recipe asks"),
-    "nothing said": (RAW.encode(Release()), "no soft labels, or more"),
-    "parameters": (RAW.encode(Release(parameters=START)), "no soft labels, or more"),
-    "both": (RAW.encode(Release(soft(QUANTILES, [0, 0]), START)), "no soft labels, or more"),
-}
-
-
-def objection(coordinator, reply):
-    """Why a reply in round 1 is ignored; nothing else may come of it."""
-    state, _ = coordinator.step(coordinator.start(), Started(0.0))
-    after, effects = coordinator.step(state, Received(reply, 1.0))
-    assert after == state
-    assert [type(effect) for effect in effects] == [Ignored]
-    assert effects[0].reply == reply
-    return effects[0].why
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_objections(name):
-    payload, why = BAD[name]
-    coordinator = Coordinator(replace(PLAN, max_answer_bytes=2000), fedmd(), RAW)
-    assert why in objection(coordinator, Answer(1, "a", payload))
-
-
-CLASS_ROW = [0.2, 0.3, 0.5]
-
-
-@pytest.mark.parametrize(
-    "row", [[0.2, 0.3, 0.4], [0.7, 0.7, -0.4], [1, 1, 1], [0, 0, 0], [3e38, 3e38, 3e38], [0.25, 0.25, 0.502]]
-)
-def test_objections_to_probabilities(row):
-    coordinator = Coordinator(replace(PLAN, outputs=CLASSES), fedmd(), RAW)
-    bad = Answer(1, "a", release([CLASS_ROW, row], space=Space.PROBABILITIES))
-    assert objection(coordinator, bad) == "its probabilities do not sum to 1"
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_extreme_but_valid_answers_are_taken():
-    """The largest float32 on either side do not cross, and are no reason for a warning."""
-    ends = release([[-3e38, 0, 3e38]] * 2)
-    state, effects = play(COORDINATOR, *heard(*(Answer(1, party, ends) for party in ABC)))
-    assert (state.round, of(Ignored, effects)) == (2, [])
-    assert RAW.decode(state.teachers["a"].payload).labels.values[0].tolist() == np.float32([-3e38, 0, 3e38]).tolist()
-
-
-def parametric(recipe):
-    return Coordinator(PLAN, Strategy("p", nobody, recipe, memory=START), RAW)
-
-
-@pytest.mark.parametrize("kind", [Kind.PARAMETERS, Kind.GRADIENTS])
-@pytest.mark.parametrize(
-    ("parameters", "why"),
-    [
-        ({}, "no parameters, or more"),
-        ({"w": START["w"]}, "other names or shapes"),
-        ({**START, "more": np.zeros(1)}, "other names or shapes"),
-        ({**START, "b": np.zeros(4)}, "other names or shapes"),
-        ({**START, "b": np.zeros((3, 1))}, "other names or shapes"),
-        ({**START, "b": np.array([0, NAN, 0])}, "not finite"),
-        ({**START, "b": np.array([0, -INF, 0])}, "not finite"),
-    ],
-)
-def test_objections_to_parameters(kind, parameters, why):
-    bad = Answer(1, "a", RAW.encode(Release(parameters=parameters)))
-    assert why in objection(parametric(Recipe(kind)), bad)
-
-
-def test_objections_to_labels_where_parameters_were_asked_for():
-    both = Answer(1, "a", RAW.encode(Release(soft(QUANTILES, [0, 0]), START)))
-    assert "no parameters, or more" in objection(parametric(Recipe(Kind.PARAMETERS)), both)
-
-
-@pytest.mark.parametrize("score", [NAN, INF])
-def test_objections_to_what_is_not_told(score):
-    """A count and a score that the recipe asks for must be there."""
-    asks = Coordinator(PLAN, grouped(reliability="heldout"), RAW)
-    assert "held-out loss" in objection(asks, Answer(1, "a", release([ROW, ROW], score=score)))
-    uncounted = Answer(1, "a", RAW.encode(Release(parameters=START)))
-    assert "number of rows" in objection(parametric(Recipe(Kind.PARAMETERS, count=True)), uncounted)
-
-
-def test_objections_to_senders_and_rounds():
-    assert objection(COORDINATOR, answer("x")) == "the sender does not take part"
-    assert objection(COORDINATOR, Refuse(1, "x", "")) == "the sender does not take part"
-    assert objection(COORDINATOR, answer("a", sent_in=2)) == "it answers round 2, open is round 1"
-    assert objection(COORDINATOR, answer("a", sent_in=2**70)).startswith("it answers round")
-    for first in (answer("a", 1), Refuse(1, "a", "no")):
-        state, _ = play(COORDINATOR, *heard(first))
-        for second in (answer("a", 2), Refuse(1, "a", "no")):
-            after, effects = COORDINATOR.step(state, Received(second, 0.0))
-            assert (after, effects) == (state, (Ignored(second, "its sender was heard in this round already"),))
 
 
 # Our own misuse raises.

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import pandas as pd
 from tqdm import tqdm
 
-from fedstill.energy import simbench
-from fedstill.energy import synthetic as artificial
 from fedstill.errors import ConfigError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NOTICE = "Artificial data from a small physical model; nothing in it was measured (see docs/data.md)."
+
+STEPS = ("15min", "30min", "1h")
+"""As `energy.synthetic` knows them; that module, and pandas with it, is imported only when it has work to do."""
 
 # The lone \b tells click to keep the lines of the paragraph as they are.
 SIMBENCH_EXAMPLES = """\b
@@ -54,6 +58,8 @@ def simbench_command(cache: Path | None, wheel: Path | None, as_json: bool) -> N
     and the wheel is thrown away. From then on nothing is downloaded. Values are shares of each site's peak
     of the year: 1 is that peak.
     """
+    from fedstill.energy import simbench
+
     kept = simbench.fetch(cache, wheel=wheel, on_progress=lambda what: click.echo(what, err=True))
     facts = {
         "path": str(kept),
@@ -72,9 +78,7 @@ def simbench_command(cache: Path | None, wheel: Path | None, as_json: bool) -> N
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--sites", default=12, show_default=True, help="Number of sites.")
 @click.option("--days", default=365, show_default=True, help="Number of local days.")
-@click.option(
-    "--step", type=click.Choice(list(artificial.QUARTERS_PER_STEP)), default="1h", show_default=True
-)
+@click.option("--step", type=click.Choice(STEPS), default="1h", show_default=True)
 @click.option("--start", default="2016-01-01", show_default=True, help="First local day.")
 @click.option("--zone", default="Europe/Berlin", show_default=True, help="Time zone that the shifts follow.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same numbers.")
@@ -88,6 +92,8 @@ def synthetic_command(
     One row a site and step: unique_id, ds (UTC), y (mean kW), temperature_c (of the region). Everything is
     made by a small physical model of shifts, weather, holidays and stops; nothing in it was measured.
     """
+    from fedstill.energy import synthetic as artificial
+
     _check_target(out, force)
     with tqdm(total=sites, unit=" sites", file=sys.stderr, disable=None, leave=False) as bar:
         frame = artificial.synthetic(sites, days, step, start, zone, seed, skew, on_progress=bar.update)
@@ -105,6 +111,8 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _write(frame: pd.DataFrame, out: Path) -> None:
+    from fedstill.energy import simbench
+
     def write(part: Path) -> None:
         if out.suffix == ".csv":
             frame.to_csv(part, index=False, date_format="%Y-%m-%dT%H:%M:%SZ", lineterminator="\n")
@@ -115,6 +123,4 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
         simbench.write_whole(out, write)
     except OSError as error:
         remedy = "Choose a folder that you can write, or free some disk space"
-        raise ConfigError(
-            f"it cannot be written: {error.strerror or error}", where=str(out), remedy=remedy
-        ) from error
+        raise ConfigError(f"it cannot be written: {error.strerror or error}", where=str(out), remedy=remedy) from error

@@ -17,6 +17,43 @@ from fedstill.errors import FedstillError
 OK, BUG, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: fine; a fault of fedstill; something the user can mend; stopped by the user."""
 
+# The lone \b tells click to keep the lines of the paragraph as they are.
+EXAMPLES = """\b
+Examples:
+  fedstill demo                          twelve enterprises on real load profiles
+  fedstill check my-federation.toml      what would happen, and what is wrong
+  fedstill run my-federation.toml --out runs/mine
+  fedstill predict runs/mine/models/plant-a new-readings.csv
+"""
+DEMO_EXAMPLES = """\b
+Examples:
+  fedstill demo
+  fedstill demo --data synthetic --out runs/synthetic
+  fedstill demo --set strategy.select=client --set rounds=2
+"""
+RUN_EXAMPLES = """\b
+Examples:
+  fedstill run examples/pjm.toml --out runs/pjm
+  fedstill run my.toml --set strategy.name=fedmd --set rounds=3 --json
+"""
+CHECK_EXAMPLES = """\b
+Example:
+  fedstill check my-federation.toml
+"""
+PREDICT_EXAMPLES = """\b
+Examples:
+  fedstill predict runs/demo/models/G0-A readings.csv --timezone Europe/Berlin
+  fedstill predict runs/pjm/models/AEP aep.csv --from 2018-01-01 --days 7 --out week.csv
+"""
+REPORT_EXAMPLES = """\b
+Example:
+  fedstill report runs/demo
+"""
+ALGORITHMS_EXAMPLES = """\b
+Example:
+  fedstill algorithms
+"""
+
 SET = click.option(
     "--set",
     "changes",
@@ -28,24 +65,16 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(fedstill.__version__, prog_name="fedstill")
 def cli() -> None:
-    r"""Federated distillation: better energy models together, without showing each other the data.
-
-    \b
-    Examples:
-      fedstill demo                          twelve enterprises on real load profiles
-      fedstill check my-federation.toml      what would happen, and what is wrong
-      fedstill run my-federation.toml --out runs/mine
-      fedstill predict runs/mine/models/plant-a new-readings.csv
-    """
+    """Federated distillation: better energy models together, without showing each other the data."""
 
 
 cli.add_command(data)
 
 
-@cli.command()
+@cli.command(epilog=DEMO_EXAMPLES)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
 @click.option(
     "--data",
@@ -59,65 +88,50 @@ cli.add_command(data)
 @JSON
 @QUIET
 def demo(out: Path, source: str, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
-    r"""Run a federation of twelve enterprises and write a report.
-
-    \b
-    Examples:
-      fedstill demo
-      fedstill demo --data synthetic --out runs/synthetic
-      fedstill demo --set strategy.select=client --set rounds=2
-    """
+    """Run a federation of twelve enterprises and write a report."""
     from fedstill.cli import running
 
     running.demo(out, source, changes, as_json=as_json, quiet=quiet)
 
 
-@cli.command()
+@cli.command(epilog=RUN_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for report and models  [default: runs/NAME]"
-)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report and models  [default: runs/NAME]")
 @SET
 @JSON
 @QUIET
 def run(file: Path, out: Path | None, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
-    r"""Run the federation that FILE describes.
-
-    \b
-    Examples:
-      fedstill run examples/pjm.toml --out runs/pjm
-      fedstill run my.toml --set strategy.name=fedmd --set rounds=3 --json
-    """
+    """Run the federation that FILE describes."""
     from fedstill.cli import running
 
     running.run(file, out, changes, as_json=as_json, quiet=quiet)
 
 
-@cli.command()
+@cli.command(epilog=CHECK_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path))
 @SET
 @JSON
 def check(file: Path, changes: Sequence[str], as_json: bool) -> None:
-    r"""Read FILE and the data it names, and explain what `run` would do. Trains nothing.
-
-    \b
-    Example:
-      fedstill check my-federation.toml
-    """
+    """Read FILE and the data it names, and explain what `run` would do. Trains nothing."""
     from fedstill.cli import running
 
     running.check(file, changes, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=PREDICT_EXAMPLES)
 @click.argument("model_dir", type=click.Path(path_type=Path))
 @click.argument("readings", type=click.Path(path_type=Path), metavar="DATA")
 @click.option("--site", help="The site's name, where DATA holds many.")
 @click.option("--timezone", help="Zone of the site, where DATA has plain clock times: Europe/Berlin.")
 @click.option("--unit", help="Unit of the load column, where its name does not say it: kWh, kW, MW.")
 @click.option(
-    "--from", "first", metavar="DATE", help="First day to forecast  [default: the day after the last reading]"
+    "--layout",
+    "further",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other key of [data] in a federation file: load=power, separator=;, negative=allow.",
 )
+@click.option("--from", "first", metavar="DATE", help="First day to forecast  [default: the one that is due]")
 @click.option("--days", type=click.IntRange(1, 3660), default=1, show_default=True, help="Days to forecast.")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV to write  [default: standard output]")
 @JSON
@@ -127,50 +141,37 @@ def predict(
     site: str | None,
     timezone: str | None,
     unit: str | None,
+    further: Sequence[str],
     first: str | None,
     days: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Forecast with a participant's model: DATA holds its readings up to the day before.
+    """Forecast with a participant's model: DATA holds its readings up to the day before.
 
     For a classification model DATA is a table of cases, and each gets its class probabilities.
-
-    \b
-    Examples:
-      fedstill predict runs/demo/models/G0-A readings.csv --timezone Europe/Berlin
-      fedstill predict runs/pjm/models/AEP aep.csv --from 2018-01-01 --days 7 --out week.csv
     """
     from fedstill.cli import predicting
 
     layout = {key: value for key, value in (("timezone", timezone), ("unit", unit)) if value is not None}
+    layout |= {key: value for key, _, value in (text.partition("=") for text in further)}
     predicting.predict(model_dir, readings, site, layout, first, days, out, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=REPORT_EXAMPLES)
 @click.argument("folder", type=click.Path(path_type=Path))
 @JSON
 def report(folder: Path, as_json: bool) -> None:
-    r"""Show the table of a finished run in FOLDER, and write its report.html anew.
-
-    \b
-    Example:
-      fedstill report runs/demo
-    """
+    """Show the table of a finished run in FOLDER, and write its report.html anew."""
     from fedstill.cli import running
 
     running.report(folder, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=ALGORITHMS_EXAMPLES)
 @JSON
 def algorithms(as_json: bool) -> None:
-    r"""List algorithms, learners and codecs, built in and from installed packages.
-
-    \b
-    Example:
-      fedstill algorithms
-    """
+    """List algorithms, learners and codecs, built in and from installed packages."""
     from fedstill import plugins
 
     listed = {group: plugins.summaries(group) for group in ("algorithms", "learners", "codecs")}
@@ -195,13 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.show()
+        said, context = error.format_message(), getattr(error, "ctx", None)
+        if not said.startswith("Usage:"):  # which is the whole help, shown where a command is missing
+            stop = "" if said.endswith((".", "?")) else "."
+            said = f"error: {said}{stop} Try: {context.command_path if context else 'fedstill'} --help"
+        click.echo(said, err=True)
         sys.exit(WRONG)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
     except FedstillError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(WRONG)
     except OSError as error:
         click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)

@@ -6,13 +6,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 
 from fedstill import models
-from fedstill.assemble import read_table
-from fedstill.config import convert
-from fedstill.energy.frame import Layout, read
+from fedstill.assemble import layout_of, read_table
+from fedstill.config import DataTable, convert
+from fedstill.energy.frame import SiteLoad, read
+from fedstill.energy.simbench import write_whole
+from fedstill.errors import DataError
+from fedstill.plugins import did_you_mean
 from fedstill.tasks.classification import Classification
 from fedstill.tasks.forecast import Forecast
 
@@ -38,9 +42,7 @@ def predict(
     if out is None:
         sys.stdout.write(text + ("\n" if as_json else ""))
     else:
-        new = out.with_name(out.name + ".new")
-        new.write_text(text, encoding="utf-8")
-        new.replace(out)
+        write_whole(out, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _forecast(
@@ -52,14 +54,28 @@ def _forecast(
     first: str | None,
     days: int,
 ) -> pd.DataFrame:
-    layout: Layout = convert({"calendar": model.zone, **given, "covariates": task.covariates}, Layout, "predict")
-    sites = read(readings, layout, site=site)
-    load = sites[model.party] if site is None and model.party in sites else next(iter(sites.values()))
+    layout: DataTable = convert({"calendar": model.zone, **given}, DataTable, "--layout")
+    load = _site(read(readings, layout_of(layout, task.covariates), site=site), model.party, readings)
     table = task.ahead(load, model.scale, first, days)
+    if len(table.left_out):
+        click.echo(
+            f"{len(table.left_out)} intervals are left out: readings that their inputs need are missing", err=True
+        )
     values = table.base[:, None] + table.scale[:, None] * model.predict(table.X)
     when = pd.DatetimeIndex(table.time).tz_localize("UTC").tz_convert(load.zone)
     columns = {f"q{level:g}": np.round(values[:, i], 6) for i, level in enumerate(task.levels)}
     return pd.DataFrame({"unique_id": load.site, "ds": [stamp.isoformat() for stamp in when], **columns})
+
+
+def _site(sites: Mapping[str, SiteLoad], party: str, readings: Path) -> SiteLoad:
+    """The site of the model's owner, or the only one there is."""
+    if party not in sites and len(sites) > 1:
+        raise DataError(
+            f"it holds {len(sites)} sites, none of them called {party}",
+            where=str(readings),
+            remedy=f"Name one with --site. {did_you_mean(party, sites)}",
+        )
+    return sites[party] if party in sites else next(iter(sites.values()))
 
 
 def _classify(model: models.Model, task: Classification, cases: Path) -> pd.DataFrame:

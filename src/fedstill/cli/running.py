@@ -36,9 +36,7 @@ def demo(out: Path, source: str, changes: Sequence[str], *, as_json: bool, quiet
         frame = synthetic.synthetic(n_sites=15, days=366)
         simbench.write_whole(out / "synthetic.csv", lambda path: frame.to_csv(path, index=False))
     with as_file(files("fedstill.cli") / f"demo_{source}.toml") as path:
-        file = config.load(
-            path, [*([f"data.file={out / 'synthetic.csv'}"] if source == "synthetic" else []), *changes]
-        )
+        file = config.load(path, [*([f"data.file={out / 'synthetic.csv'}"] if source == "synthetic" else []), *changes])
         _run(file, path.parent, out, as_json=as_json, quiet=quiet)
 
 
@@ -51,9 +49,8 @@ def run(file: Path, out: Path | None, changes: Sequence[str], *, as_json: bool, 
 
 
 def _run(file: config.FederationFile, folder: Path, out: Path, *, as_json: bool, quiet: bool) -> None:
-    reading = _Bar(len(file.participants), "reading", quiet)
-    federation = assemble(file, folder, reading.line)
-    reading.close()
+    with _Bar(len(file.participants), "reading", quiet) as reading:
+        federation = assemble(file, folder, reading.line)
     with EventLog(out / "events.log") as log, _Progress(federation, quiet) as progress:
 
         def observe(seen: Event | Effect) -> None:
@@ -72,17 +69,44 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
     """Say what a run would do."""
     described = config.load(file, changes)
     federation = assemble(described, file.parent)
-    prepared = federation.prepare()
-    plan, codec = federation.plan, described.codec
-    facts: dict[str, Any] = {
+    facts = _facts(federation, described.codec)
+    if as_json:
+        print_json(facts)
+        return
+    click.echo(f"{file} is fine. `fedstill run {file}` would run:")
+    if facts["rounds"]:
+        click.echo(
+            f"  {facts['rounds']} rounds of '{facts['strategy']}' among {len(facts['participants'])} participants; a round "
+            f"teaches with {facts['quorum']} answers or more; codec '{facts['codec']}'"
+        )
+        click.echo(
+            f"  each participant releases {facts['release']} "
+            f"about {facts['transfer_items']} public items of {facts['features']} inputs, nothing else"
+        )
+    else:
+        click.echo(
+            f"  the reference '{facts['strategy']}' with {len(facts['participants'])} participants, without rounds"
+        )
+    for party, told in facts["participants"].items():
+        click.echo(
+            f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, "
+            f"chooses by {told['held_back_rows']}, judged on {told['test_rows']}, left out {told['left_out_rows']}"
+        )
+        for note in told["notes"]:
+            click.echo(f"    note: {note}")
+
+
+def _facts(federation: Federation, codec: str) -> dict[str, Any]:
+    """What a run would do, with every participant's data made ready."""
+    return {
         "task": federation.task.name,
         "features": len(federation.task.features),
         "strategy": federation.strategy.name,
         "release": str(federation.strategy.recipe.release),
-        "rounds": plan.rounds,
-        "quorum": plan.quorum,
+        "rounds": _rounds(federation),
+        "quorum": federation.plan.quorum,
         "codec": codec,
-        "transfer_items": plan.n_items,
+        "transfer_items": federation.plan.n_items,
         "participants": {
             party: {
                 "learner": federation.makes[party].kind,
@@ -92,28 +116,14 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
                 "left_out_rows": one.left_out_rows,
                 "notes": list(one.notes),
             }
-            for party, one in prepared.items()
+            for party, one in federation.prepare().items()
         },
     }
-    if as_json:
-        print_json(facts)
-        return
-    click.echo(f"{file} is fine. `fedstill run {file}` would run:")
-    click.echo(
-        f"  {plan.rounds} rounds of '{federation.strategy.name}' among {len(plan.parties)} participants; a round "
-        f"teaches with {plan.quorum} answers or more; codec '{codec}'"
-    )
-    click.echo(
-        f"  each participant releases {federation.strategy.recipe.release} "
-        f"about {plan.n_items} public items of {len(federation.task.features)} inputs, nothing else"
-    )
-    for party, told in facts["participants"].items():
-        click.echo(
-            f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, "
-            f"chooses by {told['held_back_rows']}, judged on {told['test_rows']}, left out {told['left_out_rows']}"
-        )
-        for note in told["notes"]:
-            click.echo(f"    note: {note}")
+
+
+def _rounds(federation: Federation) -> int:
+    """Rounds that will be run: references run none, whatever the file says."""
+    return federation.plan.rounds if federation.strategy.rounds is None else federation.strategy.rounds
 
 
 def report(folder: Path, *, as_json: bool) -> None:
@@ -143,19 +153,21 @@ def _writable(out: Path) -> None:
 
 
 class _Bar:
-    """A progress bar on standard error, with lines above it."""
+    """A progress bar on standard error; none where that is no terminal."""
 
     def __init__(self, total: int, what: str, quiet: bool) -> None:
-        self._bar = tqdm(total=total, desc=what, file=sys.stderr, disable=quiet, leave=False, ncols=88)
+        self._bar = tqdm(total=total, desc=what, file=sys.stderr, disable=quiet or None, leave=False, ncols=88)
 
     def line(self, text: str) -> None:
         """One step further."""
         self._bar.set_postfix_str(text)
         self._bar.update()
 
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.close()
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()  # which takes it away, so that an error stands on a line of its own
 
 
 class _Progress:
@@ -166,12 +178,10 @@ class _Progress:
         self._heard = 0
         self._kinds = {party: make.kind for party, make in federation.makes.items()}
         self._bar = tqdm(
-            total=federation.plan.rounds
-            if federation.strategy.rounds is None
-            else federation.strategy.rounds,
+            total=_rounds(federation),
             desc="rounds",
             file=sys.stderr,
-            disable=quiet,
+            disable=quiet or None,
             ncols=88,
         )
 
@@ -192,9 +202,7 @@ class _Progress:
             )
             self._heard += 1
             self._bar.set_postfix_str(f"{self._heard} of {len(self._kinds)} answers")
-            self._line(
-                f"  round {reply.round}  {reply.sender:16} {self._kinds.get(reply.sender, ''):24} {said}"
-            )
+            self._line(f"  round {reply.round}  {reply.sender:16} {self._kinds.get(reply.sender, ''):24} {said}")
         elif isinstance(seen, Ignored):
             self._line(f"  round {seen.reply.round}  {seen.reply.sender:16} ignored: {seen.why}")
         elif isinstance(seen, Closed):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
 from fedstill.sites import Floor, Rows, Site
 from fedstill.tasks.base import Examination, Prepared, TransferSet
+from fedstill.tasks.spans import Span, between, check_span, date_of, day_number, midnight
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAGS = tuple(range(1, 8))
@@ -98,7 +98,7 @@ class Forecast:
     step: str | None = "1h"
     issue_hour: int = 24
     naive: Naive = "day"
-    test: tuple[str | None, str | None] = (None, None)
+    test: Span = (None, None)
     validation: float = 0.2
     covariates: tuple[str, ...] = ()
     country: str | None = None
@@ -157,7 +157,7 @@ class Forecast:
         """First and last column (exclusive) of X that hold the last known hours in order of time."""
         return len(self.features) - RECENT_HOURS, len(self.features)
 
-    def prepare(self, party: str, data: SiteLoad, history: tuple[str | None, str | None] = (None, None)) -> Prepared:
+    def prepare(self, party: str, data: SiteLoad, history: Span = (None, None)) -> Prepared:
         """Make a site's load ready.
 
         Raises
@@ -174,19 +174,18 @@ class Forecast:
                 where="task.test",
                 remedy='Write for example test = ["2017-01-01", "2018-01-01"]',
             )
-        load = self._at_step(self._needed(data, history))
-        learned = window(load, *history)
+        learned = self._at_step(window(data, *history))
         # The days of the test must not show in the scale, nor in anything else that is learned.
         scale = _swing(learned, self._learning(_days(learned), history))
-        table = self.table(load, scale)
+        table = self.table(self._at_step(self._needed(data, history)), scale)
         days = table.day
         learning = self._learning(days, history)
         held = _held_back(days, learning, self.validation)
-        left_out = int((self._learning(table.left_out, history) | _between(table.left_out, self.test)).sum())
+        left_out = int((self._learning(table.left_out, history) | between(table.left_out, self.test)).sum())
         parts = {
             "history": table.where(learning & ~held),
             "held-back days": table.where(held),
-            "test days": table.where(_between(days, self.test) & ~learning),
+            "test days": table.where(between(days, self.test) & ~learning),
         }
         for name, part in parts.items():
             if len(part.load_kw) < MIN_ROWS and not (name == "held-back days" and self.validation == 0):
@@ -248,48 +247,51 @@ class Forecast:
             Where a day is not due yet, or readings that the inputs need are missing.
         """
         load = self._at_step(data)
-        known = load.data["load_kw"].dropna()
-        if known.empty:
-            raise DataError("there is no reading", where=f"site {load.site}", remedy="Give a file with readings")
-        # The day whose forecast is due: the last one with an issue time that the readings reach.
-        clock = (known.index[-1] + load.step).tz_convert(load.zone).tz_localize(None)
-        due = _day((clock + pd.Timedelta(hours=24 - self.issue_hour)).date().isoformat())
-        begin = due if first is None else _day(first, "first")
+        due, clock = self._due(load)
+        begin = due if first is None else day_number(first, "first")
         end = begin + days
         if end > due + 1:
             raise DataError(
-                f"the readings end at {clock:%Y-%m-%d %H:%M}, so no forecast after that of {_date(due)} is due",
+                f"the readings end at {clock:%Y-%m-%d %H:%M}, so no forecast after that of {date_of(due)} is due",
                 where=f"site {load.site}",
-                remedy=f"Ask for days up to {_date(due)}, or give later readings",
+                remedy=f"Ask for days up to {date_of(due)}, or give later readings",
             )
-        stop = max(_midnight(end, load.zone), load.data.index[-1] + load.step)
+        stop = max(midnight(end, load.zone), load.data.index[-1] + load.step)
         index = pd.date_range(load.data.index[0], stop, freq=load.step, inclusive="left")
         longer = replace(load, data=load.data.reindex(index.rename("ds")))
         table = self.table(longer, scale, future=True)
-        asked = (_date(begin), _date(end))
-        chosen = _between(table.day, asked)
+        asked = (date_of(begin), date_of(end))
+        chosen = between(table.day, asked)
         if not chosen.any():
             raise DataError(
                 f"no interval from {asked[0]} until before {asked[1]} has the readings that its inputs need",
                 where=f"site {load.site}",
                 remedy=f"Give readings of the {WARM_UP_DAYS} days before, up to the hour of issue, without gaps",
             )
-        return replace(table.where(chosen), left_out=table.left_out[_between(table.left_out, asked)])
+        return replace(table.where(chosen), left_out=table.left_out[between(table.left_out, asked)])
 
-    def _learning(self, days: Array, history: tuple[str | None, str | None]) -> Array:
+    def _due(self, load: SiteLoad) -> tuple[int, pd.Timestamp]:
+        """The last day with an issue time that the readings reach, and the clock time at which they end."""
+        known = load.data["load_kw"].dropna()
+        if known.empty:
+            raise DataError("there is no reading", where=f"site {load.site}", remedy="Give a file with readings")
+        clock = (known.index[-1] + load.step).tz_convert(load.zone).tz_localize(None)
+        return day_number((clock + pd.Timedelta(hours=24 - self.issue_hour)).date().isoformat()), clock
+
+    def _learning(self, days: Array, history: Span) -> Array:
         """Which days may be learned from: those of the history that come before the test, shape (n,)."""
-        learning = _between(days, history) & ~_between(days, self.test)
+        learning = between(days, history) & ~between(days, self.test)
         if self.test[0] is not None:
-            learning &= days < _day(self.test[0])
+            learning &= days < day_number(self.test[0])
         return learning
 
-    def _needed(self, data: SiteLoad, history: tuple[str | None, str | None]) -> SiteLoad:
+    def _needed(self, data: SiteLoad, history: Span) -> SiteLoad:
         """The days that history and test ask for, and those before that their inputs look back on."""
         firsts, lasts = zip(history, self.test, strict=True)
-        first = min((_day(one) for one in firsts if one), default=None) if all(firsts) else None
-        last = max((_day(one) for one in lasts if one), default=None) if all(lasts) else None
-        start = None if first is None else _date(first - WARM_UP_DAYS)
-        return window(data, start, None if last is None else _date(last))
+        first = min((day_number(one) for one in firsts if one), default=None) if all(firsts) else None
+        last = max((day_number(one) for one in lasts if one), default=None) if all(lasts) else None
+        start = None if first is None else date_of(first - WARM_UP_DAYS)
+        return window(data, start, None if last is None else date_of(last))
 
     def _at_step(self, data: SiteLoad) -> SiteLoad:
         return data if self.step is None else resample(data, self.step)
@@ -377,46 +379,6 @@ def _swing(load: SiteLoad, chosen: Array) -> float:
 def _days(load: SiteLoad) -> Array:
     """Local day of each interval, counted from 1970-01-01, shape (n,)."""
     return local_calendar(pd.DatetimeIndex(load.data.index), load.zone).day
-
-
-def check_span(span: tuple[str | None, str | None], where: str) -> None:
-    """Raise ConfigError where a span of days has an end that is no date, or no day in it."""
-    first, last = (None if end is None else _day(end, where) for end in span)
-    if first is not None and last is not None and first >= last:
-        raise ConfigError(
-            f"no day lies from {span[0]} until before {span[1]}",
-            where=where,
-            remedy="Write the first day, and the day after the last",
-        )
-
-
-def _day(text: str, where: str = "") -> int:
-    try:
-        day = date.fromisoformat(text)
-        if not 1900 <= day.year < 2200:
-            raise ValueError
-    except ValueError:
-        raise ConfigError(f"'{text}' is no date", where=where, remedy="Write dates as 2016-01-31") from None
-    return (day - date(1970, 1, 1)).days
-
-
-def _date(day: int) -> str:
-    return str(np.datetime64(day, "D"))
-
-
-def _midnight(day: int, zone: str) -> pd.Timestamp:
-    """When a local day begins; where the clock leaps over midnight, with the first instant it has."""
-    return pd.Timestamp(_date(day)).tz_localize(zone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
-
-
-def _between(days: Array, span: tuple[str | None, str | None]) -> Array:
-    first, last = span
-    inside = np.ones(len(days), bool)
-    if first is not None:
-        inside &= days >= _day(first)
-    if last is not None:
-        inside &= days < _day(last)
-    return inside
 
 
 def _held_back(days: Array, learning: Array, share: float) -> Array:

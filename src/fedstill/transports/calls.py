@@ -105,9 +105,7 @@ class Pool:
     def __init__(self, builds: Mapping[Party, Build], workers: int) -> None:
         # One executor of one process each, rather than one of many: a participant has state and must stay put.
         context = multiprocessing.get_context("spawn")
-        executors = [
-            ProcessPoolExecutor(1, mp_context=context) for _ in range(max(1, min(workers, len(builds))))
-        ]
+        executors = [ProcessPoolExecutor(1, mp_context=context) for _ in range(max(1, min(workers, len(builds))))]
         self._executors = executors
         self._at = dict(zip(builds, itertools.cycle(executors), strict=False))
         try:
@@ -120,8 +118,7 @@ class Pool:
         """See `Exchange`."""
         with _deaths_told():
             working: dict[Future[tuple[list[bytes], Cost]], Party] = {
-                self._at[party].submit(_handle_at_home, party, list(frames[party])): party
-                for party in sorted(frames)
+                self._at[party].submit(_handle_at_home, party, list(frames[party])): party for party in sorted(frames)
             }
         for done in as_completed(working):
             with _deaths_told():
@@ -233,13 +230,15 @@ def run(
 
     feed(Started(clock()))
     while outbox or state.phase is Phase.OPEN:
-        batch, outbox = outbox, {}
-        if not batch:  # everybody was heard who will be heard: nothing is left but to let the deadline come
-            feed(Ticked(max(clock(), state.closes_at)))
+        batch, outbox, before = outbox, {}, state
         for party, frames, cost in exchange.deliver(batch):
             traffic.cost[party] += cost
             for frame in frames:
                 reply: Reply = wire.decode(frame)  # type: ignore[assignment]
                 traffic.up[reply.round][party] += len(frame)
                 feed(Received(reply, clock()))
+        if state is before:  # nothing that came counts, so nothing more will: let the deadline come
+            if state.phase is not Phase.OPEN:
+                break
+            feed(Ticked(max(clock(), state.closes_at)))
     return state, traffic

@@ -1,0 +1,338 @@
+"""The participant: trains once, answers the same, survives bad teachers, and releases only what it was asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedstill.codecs.raw import Raw
+from fedstill.errors import LearnerError, WireError
+from fedstill.labels import Release
+from fedstill.messages import Answer, Ask, Kind, Recipe, Refuse, Teach
+from fedstill.sites import Rows, loss
+from fedstill.testing.fakes import CLASSES, QUANTILES, START, Build, Constant, Line, rows, soft
+from fedstill.wire import unpack
+
+RAW, N = Raw(), 8
+LABELS = Recipe()
+PARAMETERS = Recipe(Kind.PARAMETERS, epochs=3, learning_rate=0.1)
+GRADIENTS = Recipe(Kind.GRADIENTS)
+
+
+@pytest.fixture(params=[QUANTILES, CLASSES], ids=["quantiles", "classes"])
+def outputs(request):
+    return request.param
+
+
+def fresh(outputs=QUANTILES, kind=Line, **more):
+    kind.trainings = 0
+    return Build("plant", outputs, kind, **more)()
+
+
+def released(reply):
+    assert isinstance(reply, Answer)
+    return RAW.decode(reply.payload)
+
+
+def teach(release, number=1, recipe=LABELS):
+    return Teach(number, recipe, RAW.encode(release))
+
+
+def constant_teacher(outputs, row):
+    return Release(soft(outputs, [row] * N))
+
+
+# Answering.
+
+
+def test_it_answers_with_its_own_model(outputs):
+    """Before any teacher: the predictions of a model fitted to its own rows, for every item of the transfer set."""
+    participant = fresh(outputs)
+    release = released(participant.handle(Ask(1, LABELS)))
+    train = participant.site.train
+    expected = Line(outputs).fit(train.X, train.y).predict(participant.X_transfer)
+    np.testing.assert_array_equal(release.labels.values, expected)
+    assert release.labels.space is outputs.space
+    assert release.labels.items.tolist() == list(range(N))
+    assert release.labels.weight.tolist() == [1] * N
+
+
+@pytest.mark.parametrize("recipe", [LABELS, PARAMETERS, GRADIENTS], ids=lambda recipe: recipe.release)
+def test_asked_twice_it_answers_the_same_and_trains_once(recipe):
+    participant = fresh()
+    first = participant.handle(Ask(1, recipe))
+    trainings = Line.trainings
+    assert trainings == (0 if recipe is GRADIENTS else 1)
+    assert participant.handle(Ask(1, recipe)) is first
+    assert participant.handle(Ask(1, replace(recipe, epochs=9, score=True))) is first
+    assert Line.trainings == trainings
+
+
+def test_an_old_answer_is_kept_after_a_teacher():
+    """Asked again about round 1 when round 2 is open, it still says what it said."""
+    participant = fresh()
+    first = participant.handle(Ask(1, LABELS))
+    participant.handle(teach(constant_teacher(QUANTILES, 7)))
+    second = participant.handle(Ask(2, LABELS))
+    assert second.payload != first.payload
+    assert participant.handle(Ask(1, LABELS)) is first
+
+
+def test_parameters_by_hand():
+    """From 0 at step 0.1, a gradient of the mean target: the first epoch moves b by a tenth of that mean."""
+    participant = fresh()
+    recipe = replace(PARAMETERS, epochs=1)
+    gradient = released(participant.handle(Ask(1, GRADIENTS))).parameters
+    moved = released(participant.handle(Ask(2, recipe))).parameters
+    mean = participant.site.train.y.mean()
+    np.testing.assert_allclose(gradient["b"], -(mean + np.array([-0.4, 0, 0.4])), rtol=1e-5)
+    np.testing.assert_allclose(moved["b"], -0.1 * gradient["b"], rtol=1e-5)
+    np.testing.assert_allclose(moved["w"], -0.1 * gradient["w"], rtol=1e-5)
+
+
+def test_training_starts_from_what_was_taught():
+    """A round that taught nothing leaves no trace: the next trains from the common parameters, not from its own."""
+    participant = fresh()
+    first = released(participant.handle(Ask(1, PARAMETERS))).parameters
+    second = released(participant.handle(Ask(2, PARAMETERS))).parameters
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+    participant.handle(teach(Release(parameters=START), 2, PARAMETERS))
+    participant.handle(Ask(3, PARAMETERS))
+    assert not participant.distilled.predict(participant.X_transfer)[:, 1].any()
+
+
+# What leaves.
+
+
+class Spy:
+    """A codec that keeps what it was given."""
+
+    def __init__(self):
+        self.releases = []
+
+    def encode(self, release):
+        self.releases.append(release)
+        return RAW.encode(release)
+
+    def decode(self, payload):
+        return RAW.decode(payload)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("count", [False, True])
+@pytest.mark.parametrize("score", [False, True])
+def test_only_what_the_recipe_asks_for_leaves(kind, count, score):
+    """Labels or parameters, and the two numbers beside them only if asked; of the labels only the transfer set's."""
+    spy = Spy()
+    participant = fresh(codec=spy)
+    answer = participant.handle(Ask(1, Recipe(kind, count=count, score=score)))
+    (release,) = spy.releases
+    assert answer == Answer(1, "plant", RAW.encode(release))
+    assert (release.labels is None) == (kind is not Kind.LABELS)
+    assert set(release.parameters) == (set() if kind is Kind.LABELS else {"w", "b"})
+    assert release.count == (30 if count else 0)
+    assert math.isnan(release.score) != score
+    if kind is Kind.LABELS:
+        assert release.labels.values.shape == (N, 3)
+    if score and kind is Kind.LABELS:
+        valid = participant.site.valid
+        assert release.score == pytest.approx(loss(QUANTILES, valid.y, participant.own.predict(valid.X)))
+
+
+def test_no_private_row_is_in_the_bytes():
+    """An answer holds one table and three plain values; nothing of the site's rows or targets stands in it."""
+    participant = fresh()
+    payload = participant.handle(Ask(1, LABELS)).payload
+    header, arrays = unpack(payload, dict)
+    assert set(header) == {"space", "count", "score"}
+    assert {name: array.shape for name, array in arrays.items()} == {"values": (N, 3)}
+    for part in (participant.site.train, participant.site.valid):
+        for row in part.X:
+            assert row.astype("<f4").tobytes() not in payload
+        for target in part.y:
+            assert np.float32(target).tobytes() not in payload
+            assert np.float64(target).tobytes() not in payload
+
+
+# Learning.
+
+
+def test_a_teacher_is_distilled():
+    """A constant model whose rows have the mean m, and a teacher of 7: half of each with share 0.5."""
+    participant = fresh(kind=Constant)
+    participant.handle(teach(constant_teacher(QUANTILES, 7)))
+    mean = participant.site.train.y.mean() + np.array([-0.4, 0, 0.4])
+    np.testing.assert_allclose(participant.distilled.predict(np.zeros((1, 2)))[0], (mean + 7) / 2, rtol=1e-6)
+    valid = participant.site.valid
+    assert participant.losses == {1: pytest.approx(loss(QUANTILES, valid.y, participant.distilled.predict(valid.X)))}
+
+
+def test_the_share_is_the_teachers():
+    participant = fresh(kind=Constant)
+    participant.handle(teach(constant_teacher(CLASSES, [1, 0, 0]), recipe=Recipe(share=1.0)))
+    assert participant.distilled is None  # of another space: see the notes
+    participant.handle(teach(constant_teacher(QUANTILES, 7), recipe=Recipe(share=1.0)))
+    assert participant.distilled.predict(np.zeros((1, 2))).tolist() == [[7, 7, 7]]
+
+
+def test_abstained_items_do_not_teach():
+    """Weight 0 on all items that say 100: only the one that says 7 counts."""
+    participant = fresh(kind=Constant)
+    labels = soft(QUANTILES, [7] + [100] * (N - 1), weight=[1] + [0] * (N - 1))
+    participant.handle(teach(Release(labels), recipe=Recipe(share=1.0)))
+    assert participant.distilled.predict(np.zeros((1, 2))).tolist() == [[7, 7, 7]]
+
+
+def test_parameters_are_taken_over():
+    participant = fresh()
+    told = {"w": np.zeros((2, 3)), "b": np.array([1.0, 2.0, 3.0])}
+    assert participant.handle(teach(Release(parameters=told), recipe=PARAMETERS)) is None
+    assert participant.distilled.predict(np.zeros((1, 2))).tolist() == [[1, 2, 3]]
+    assert set(participant.losses) == {1}
+
+
+def test_after_a_teacher_it_speaks_with_the_distilled_model():
+    participant = fresh(kind=Constant)
+    participant.handle(Ask(1, LABELS))
+    participant.handle(teach(constant_teacher(QUANTILES, 7), recipe=Recipe(share=1.0)))
+    assert set(released(participant.handle(Ask(2, LABELS))).labels.values.ravel().tolist()) == {7}
+
+
+def test_old_teachers_are_ignored():
+    """A teacher of an earlier round, or the same again, changes nothing and trains nothing."""
+    participant = fresh(kind=Constant)
+    participant.handle(teach(constant_teacher(QUANTILES, 7), 2, Recipe(share=1.0)))
+    trainings = Constant.trainings
+    for number in (2, 1, -1):
+        assert participant.handle(teach(constant_teacher(QUANTILES, 9), number, Recipe(share=1.0))) is None
+    assert participant.distilled.predict(np.zeros((1, 2))).tolist() == [[7, 7, 7]]
+    assert Constant.trainings == trainings
+    assert list(participant.losses) == [2]
+
+
+BAD_TEACHERS = {
+    "noise": b"noise",
+    "nothing": RAW.encode(Release()),
+    "too few items": RAW.encode(Release(soft(QUANTILES, [1] * (N - 1)))),
+    "another space": RAW.encode(constant_teacher(CLASSES, [1, 0, 0])),
+    "not finite": RAW.encode(constant_teacher(QUANTILES, float("nan"))),
+    "crossing": RAW.encode(constant_teacher(QUANTILES, [3, 2, 1])),
+    "negative weight": RAW.encode(Release(soft(QUANTILES, [1] * N, weight=[-1] * N))),
+    "other parameters": RAW.encode(Release(parameters={"w": np.zeros(1)})),
+    "parameters not finite": RAW.encode(Release(parameters={**START, "b": np.full(3, np.inf)})),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TEACHERS)
+def test_a_teacher_that_cannot_be_right_is_noted_not_fatal(name):
+    """The model stays, the note names the round, and a later good teacher is taken, even of the same round."""
+    participant = fresh()
+    assert participant.handle(Teach(1, LABELS, BAD_TEACHERS[name])) is None
+    assert (participant.distilled, participant.losses) == (None, {})
+    (note,) = participant.notes
+    assert note.startswith("the teacher of round 1 was of no use: ")
+    participant.handle(teach(constant_teacher(QUANTILES, 7)))
+    assert participant.distilled is not None
+    assert len(participant.notes) == 1
+
+
+# Refusing.
+
+
+class Failing(Constant):
+    """A learner that cannot learn."""
+
+    def fit(self, X, y):
+        del X, y
+        raise LearnerError("there are too few rows", where="row 17", remedy="Give more")
+
+
+def test_errors_become_refusals():
+    """Whoever asks hears what is wrong; where, and what to do, stays in the participant's own notes."""
+    participant = fresh(kind=Failing)
+    refusal = participant.handle(Ask(3, LABELS))
+    assert refusal == Refuse(3, "plant", "there are too few rows")
+    assert participant.handle(Ask(3, LABELS)) is refusal
+    assert participant.notes == ["round 3 refused: row 17: there are too few rows. Give more"]
+
+
+@pytest.mark.parametrize("recipe", [PARAMETERS, GRADIENTS], ids=lambda recipe: recipe.release)
+def test_without_parameters_it_refuses_to_share_them(recipe):
+    refusal = fresh(kind=Constant).handle(Ask(1, recipe))
+    assert refusal == Refuse(1, "plant", "a Constant has no parameters to share")
+
+
+def test_a_codec_that_cannot_becomes_a_refusal():
+    class Broken(Raw):
+        def encode(self, release):
+            raise WireError("this does not travel")
+
+    assert fresh(codec=Broken()).handle(Ask(1, LABELS)) == Refuse(1, "plant", "this does not travel")
+
+
+class Diverging(Line):
+    """A line whose training ends in the infinite."""
+
+    def train(self, X, y, epochs, learning_rate):
+        super().train(X, y, epochs, learning_rate)
+        self.arrays["b"] = self.arrays["b"] + np.inf
+
+    def predict(self, X):
+        if not np.isfinite(self.arrays["b"]).all():
+            raise LearnerError("predictions are not finite")
+        return super().predict(X)
+
+
+def test_what_fails_in_training_does_not_spoil_the_common_model():
+    """Training that diverges is refused; the next round starts from the common parameters again."""
+    participant = fresh(kind=Diverging)
+    refusal = participant.handle(Ask(1, replace(PARAMETERS, score=True)))
+    assert refusal == Refuse(1, "plant", "predictions are not finite")
+    gradient = released(participant.handle(Ask(2, GRADIENTS))).parameters
+    assert np.isfinite(gradient["b"]).all()
+
+
+# At the end.
+
+
+def test_predictions_and_choice():
+    """Candidates are what there is, the distilled model first; what is kept is chosen by the held-back rows."""
+    participant = fresh()
+    X = participant.site.valid.X
+    assert list(participant.predict(X)) == ["own", "floor"]
+    assert participant.choose().name == "own"
+    participant.handle(teach(constant_teacher(QUANTILES, 50), recipe=Recipe(share=1.0)))
+    assert list(participant.predict(X)) == ["distilled", "own", "floor"]
+    kept = participant.choose()
+    assert kept.name == "own"  # a line fits the problem, a teacher of 50 does not
+    assert list(participant.models(kept)) == ["own"]
+    alone = participant.choose({name: said for name, said in participant.predict(X).items() if name == "distilled"})
+    assert list(participant.models(alone)) == ["distilled"]
+
+
+def test_the_pooled_reference():
+    """It learns from everybody's rows: here a line through both sites' rows at once."""
+    participant, other = fresh(seed=1), rows(QUANTILES, 30, 2)
+    everybody = Rows.stack([participant.site.train, other])
+    participant.learn_from(everybody)
+    expected = Line(QUANTILES).fit(everybody.X, everybody.y).predict(other.X)
+    np.testing.assert_array_equal(participant.distilled.predict(other.X), expected)
+
+
+class Hollow(Constant):
+    """A learner whose length is 0, as that of an ensemble without members."""
+
+    def __len__(self):
+        return 0
+
+
+def test_a_models_length_is_no_matter():
+    """A distilled model that counts as false is still the one that speaks."""
+    participant = fresh(kind=Hollow)
+    participant.handle(teach(constant_teacher(QUANTILES, 7), recipe=Recipe(share=1.0)))
+    assert set(released(participant.handle(Ask(2, LABELS))).labels.values.ravel().tolist()) == {7}
