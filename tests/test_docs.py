@@ -4,6 +4,7 @@ Marks stand in a comment above a block:
 
     <!-- runs -->          Python is executed, `fedstill ...` lines of a shell block end with 0
     <!-- runs slow -->     the same, in the tests marked slow
+    <!-- checks -->        the same with `check` in place of `run`, which would take long
     <!-- fails -->         the command ends with 2, as a user's mistake does
     <!-- file: NAME -->    the block is written to that file
     <!-- edit: NAME: LINE -->  the block replaces that line of the file
@@ -37,9 +38,7 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")],
 )
 PATHS = [str(page.relative_to(ROOT)) for page in PAGES]
-BLOCK = re.compile(
-    r"(?:<!-- (?P<mark>[^>]*?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
+BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]*?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -57,9 +56,7 @@ def text_of(path: str) -> str:
 
 
 def blocks(path: str) -> list[Block]:
-    return [
-        Block(found["mark"] or "", found["kind"], found["text"]) for found in BLOCK.finditer(text_of(path))
-    ]
+    return [Block(found["mark"] or "", found["kind"], found["text"]) for found in BLOCK.finditer(text_of(path))]
 
 
 def prose(path: str) -> str:
@@ -70,9 +67,7 @@ def prose(path: str) -> str:
 def anchors(path: Path) -> set[str]:
     """Anchors of headings, by GitHub's rule: lower case, no punctuation, dashes for spaces."""
     titles = re.findall(r"^#+ (.*)$", prose(str(path.relative_to(ROOT))), re.MULTILINE)
-    plain = [
-        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "").strip().lower() for title in titles
-    ]
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "").strip().lower() for title in titles]
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in plain}
 
 
@@ -85,9 +80,7 @@ def section(path: str, title: str) -> str:
 
 def table(text: str) -> dict[str, str]:
     """First column (without code marks) to second, of all table rows; a first cell may hold several names."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
-    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     return {name: row[1] for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
 
 
@@ -108,9 +101,7 @@ def test_links_lead_somewhere(path):
 
 def test_every_page_is_reached_from_the_index():
     index = (ROOT / "docs" / "index.md").parent
-    linked = {
-        (index / target.partition("#")[0]).resolve() for target in LINK.findall(text_of("docs/index.md"))
-    }
+    linked = {(index / target.partition("#")[0]).resolve() for target in LINK.findall(text_of("docs/index.md"))}
     expected = {page for page in PAGES if page.name not in ("index.md", "README.zh-CN.md")}
     assert expected <= linked
 
@@ -125,30 +116,18 @@ def test_the_chinese_readme_has_the_same_commands_and_figures():
     assert [(b.kind, b.text) for b in blocks(english)] == [(b.kind, b.text) for b in blocks(chinese)]
 
     def figures(path: str) -> list[str]:
-        return [
-            line.split("|")[-2:]
-            for line in prose(path).splitlines()
-            if re.search(r"\d\.\d", line) and "|" in line
-        ]
+        return [line.split("|")[-2:] for line in prose(path).splitlines() if re.search(r"\d\.\d", line) and "|" in line]
 
     assert len(figures(english)) > 12
     assert figures(english) == figures(chinese)
-    assert sorted(re.findall(r"make \w+", text_of(english))) == sorted(
-        re.findall(r"make \w+", text_of(chinese))
-    )
+    assert sorted(re.findall(r"make \w+", text_of(english))) == sorted(re.findall(r"make \w+", text_of(chinese)))
 
 
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
-    named = {
-        name
-        for path in ("README.md", "CONTRIBUTING.md")
-        for name in re.findall(r"make ([a-z-]+)", prose(path))
-    }
+    named = {name for path in ("README.md", "CONTRIBUTING.md") for name in re.findall(r"make ([a-z-]+)", prose(path))}
     assert {"demo", "test"} <= named & targets
-    assert {
-        name for name in named if name in ("demo", "test", "check", "clean", "format", "test-torch")
-    } == named
+    assert {name for name in named if name in ("demo", "test", "check", "clean", "format", "test-torch")} == named
 
 
 # --- reference pages ------------------------------------------------------------------------------------
@@ -231,26 +210,20 @@ def test_every_command_and_option_is_documented():
             if isinstance(parameter, click.Option):
                 assert parameter.opts[0] in told, f"{name} {parameter.opts[0]}"
             else:
-                assert (parameter.metavar or str(parameter.name).upper()) in title[1], (
-                    f"{name} {parameter.name}"
-                )
+                assert (parameter.metavar or str(parameter.name).upper()) in title[1], f"{name} {parameter.name}"
 
     walk(cli, "fedstill")
 
 
 def test_every_public_name_is_documented():
-    text = prose("docs/reference/python.md") + "".join(
-        block.text for block in blocks("docs/reference/python.md")
-    )
+    text = prose("docs/reference/python.md") + "".join(block.text for block in blocks("docs/reference/python.md"))
     for name in fedstill.__all__:
         assert re.search(rf"\b{name}\b", text), name
     for name in inspect.signature(fedstill.Federation).parameters:
         assert re.search(rf"\b{name}\b", text), name
     for kind in (fedstill.Layout, fedstill.Member, fedstill.Forecast, fedstill.Classification):
         for field in fields(kind):
-            assert field.name == "name" or re.search(rf"\b{field.name}\b", text), (
-                f"{kind.__name__}.{field.name}"
-            )
+            assert field.name == "name" or re.search(rf"\b{field.name}\b", text), f"{kind.__name__}.{field.name}"
 
 
 def test_the_folders_of_the_design_are_those_of_the_source():
@@ -292,6 +265,8 @@ def run_block(block: Block, names: dict[str, Any]) -> None:
     else:
         assert block.kind == "sh"
         for line in block.text.splitlines():
+            if mark == "checks":
+                line = re.sub(r" --out \S+", "", line.replace("fedstill run ", "fedstill check "))
             fedstill_command(line, 2 if mark == "fails" else 0)
 
 
@@ -357,10 +332,7 @@ def extension(tmp_path_factory):
     installed = home / "acme_federation-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-federation\nVersion: 1.0\n")
-    lines = [
-        f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in entries.items())
-        for group, entries in points.items()
-    ]
+    lines = [f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in entries.items()) for group, entries in points.items()]
     (installed / "entry_points.txt").write_text("\n".join(lines))
     return home
 
@@ -378,9 +350,7 @@ def python_in(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_extensions_of_the_how_to_pages_keep_their_contracts(extension):
-    done = python_in(
-        extension, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(extension)
-    )
+    done = python_in(extension, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(extension))
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed
@@ -393,6 +363,7 @@ def test_extensions_of_the_how_to_pages_are_found_and_run(extension):
     assert "alike" in listed["learners"]
     assert "half" in listed["codecs"]
     script = """
+from pathlib import Path
 from fedstill import Federation, Forecast, Layout, Member, from_frame, load_model
 from fedstill.energy.synthetic import synthetic
 a, b, public = from_frame(synthetic(n_sites=3, days=120), Layout(timezone="Europe/Berlin")).values()
@@ -400,7 +371,7 @@ task = Forecast(naive="week", test=("2016-04-01", "2016-04-20"))
 members = [Member("a", a, "alike", {"neighbours": 20}), Member("b", b, "linear")]
 history = Federation(task, members, public, strategy="others", codec="half", items=300).run("out")
 assert history.report.communication.bytes_up < 2 * 300 * 5 * 2 + 800, history.report.communication
-assert load_model("out/models/a").learner == "alike"
+assert load_model(Path("out/models/a")).learner == "alike"
 """
     done = python_in(extension, "-c", script)
     assert done.returncode == 0, done.stderr
@@ -435,9 +406,7 @@ def test_examples_have_known_keys(path):
 @pytest.mark.slow
 def test_fedavg_runs(sites, monkeypatch):
     monkeypatch.chdir(sites)
-    fedstill_command(
-        f"fedstill run {shlex.quote(str(ROOT / 'examples' / 'fedavg.toml'))} --quiet --out fedavg", 0
-    )
+    fedstill_command(f"fedstill run {shlex.quote(str(ROOT / 'examples' / 'fedavg.toml'))} --quiet --out fedavg", 0)
     assert len(json.loads(Path("fedavg/report.json").read_text())["rounds"]) == 10
 
 

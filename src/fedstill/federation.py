@@ -25,7 +25,7 @@ from fedstill.evaluation.outcome import Outcome, RoundRecord
 from fedstill.evaluation.report import terminal_table, write_report
 from fedstill.evaluation.schema import Report
 from fedstill.evaluation.summary import build_report
-from fedstill.judging import Conclusion, conclude, failure, outcome, record, store
+from fedstill.judging import Conclusion, conclude, failure, notes, outcome, record, store
 from fedstill.labels import Array
 from fedstill.members import BuildParticipant, Member, check_names, common_start, make_model
 from fedstill.messages import Kind
@@ -127,9 +127,7 @@ class Federation:
         prepared = {one.name: self.task.prepare(one.name, one.data, one.history) for one in self.members}
         return {name: one.scaled(scale) for name, one in prepared.items()}
 
-    def run(
-        self, out: Path | str | None = None, observe: Callable[[Event | Effect], None] = lambda _: None
-    ) -> History:
+    def run(self, out: Path | str | None = None, observe: Callable[[Event | Effect], None] = lambda _: None) -> History:
         """Run all rounds, judge every participant on its test days, and write everything to `out` if given.
 
         Parameters
@@ -158,16 +156,15 @@ class Federation:
         with self._exchange(prepared) as exchange:
             state, traffic = run(Coordinator(self.plan, self.strategy, self.codec), exchange, observe=watch)
             if state.phase is Phase.FAILED:
-                raise RunError(
-                    failure(closings), remedy="Mend what the participants say, or lower the quorum"
-                )
+                told = exchange.call(notes, dict.fromkeys(prepared, ()))
+                raise RunError(failure(closings, told), remedy="Mend what the participants say, or lower the quorum")
             if self.strategy.pooled:
                 rows = Rows.stack([one.site.train for one in prepared.values()])
                 exchange.call(Participant.learn_from, dict.fromkeys(prepared, (rows,)))
             ended = exchange.call(conclude, {party: (one.examination.X,) for party, one in prepared.items()})
-            sizes = self._store(exchange, prepared, ended, out)
+            stored = self._store(exchange, prepared, ended, out)
         outcomes = tuple(
-            outcome(party, self.makes[party].kind, ended[party], one, traffic, sizes[party])
+            outcome(party, self.makes[party].kind, ended[party], one, traffic, stored[party])
             for party, one in prepared.items()
         )
         rounds = tuple(record(closing, traffic, ended) for closing in closings)
@@ -225,8 +222,8 @@ class Federation:
         prepared: Mapping[str, Prepared],
         ended: Mapping[str, Conclusion],
         out: Path | str | None,
-    ) -> dict[str, int]:
-        """Write every participant's kept models, to a folder that goes away again if none is given; their bytes."""
+    ) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """Write every participant's kept models, to a folder that goes away again if none is given."""
         models = {
             party: Model(
                 party=party,

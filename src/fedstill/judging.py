@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedstill.errors import LearnerError
 from fedstill.evaluation.outcome import Outcome, RoundRecord
 from fedstill.keep import Kept
 from fedstill.labels import Array, Party
@@ -29,25 +30,30 @@ class Conclusion:
 def conclude(participant: Participant, X: Array) -> Conclusion:
     """Choose what to keep, and predict the test rows with everything; runs where the participant lives."""
     held = participant.predict(participant.site.valid.X)
-    kept, alone = participant.choose(held), participant.choose({n: held[n] for n in ("own", "floor")})
+    kept = participant.choose(held)
+    alone = participant.choose({name: held[name] for name in held if name != "distilled"})
     said = participant.predict(X)
-    predictions = {
-        **said,
-        "local": said["own"],
-        "local_safe": alone.blend(said),
-        "federated": kept.blend(said),
-    }
-    del predictions["own"]
+    own = said.get("own", said["floor"])  # who has no model of its own has the floor
+    predictions = {name: values for name, values in said.items() if name != "own"}
+    predictions |= {"local": own, "local_safe": alone.blend(said), "federated": kept.blend(said)}
     return Conclusion(kept, predictions, dict(participant.losses), tuple(participant.notes))
 
 
-def store(participant: Participant, model: Model, folder: Path) -> int:
-    """Write what it keeps; returns the size of its models in bytes. Runs where the participant lives."""
-    return save(folder, replace(model, learners=participant.models(model.kept)))
+def store(participant: Participant, model: Model, folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Write what it keeps, where the participant lives; returns its bytes, and a note if it cannot be stored."""
+    try:
+        return save(folder, replace(model, learners=participant.models(model.kept))), ()
+    except LearnerError as error:
+        return 0, (f"its model could not be stored: {error}",)
+
+
+def notes(participant: Participant) -> tuple[str, ...]:
+    """What happened at the participant, in words for its owner."""
+    return tuple(participant.notes)
 
 
 def outcome(
-    party: Party, learner: str, ended: Conclusion, one: Prepared, traffic: Traffic, model_bytes: int
+    party: Party, learner: str, ended: Conclusion, one: Prepared, traffic: Traffic, stored: tuple[int, tuple[str, ...]]
 ) -> Outcome:
     """A participant's result, with predictions in the truth's unit."""
     exam = one.examination
@@ -70,16 +76,14 @@ def outcome(
         bytes_down=sum(by.get(party, 0) for by in traffic.down.values()),
         cpu_s=traffic.cost[party].cpu_s,
         peak_memory_bytes=traffic.cost[party].peak_memory_bytes,
-        model_bytes=model_bytes,
+        model_bytes=stored[0],
         train_rows=len(one.site.train),
         left_out_rows=one.left_out_rows,
-        notes=(*one.notes, *ended.notes),
+        notes=(*one.notes, *ended.notes, *stored[1]),
     )
 
 
-def record(
-    closing: Closed | QuorumMissed, traffic: Traffic, ended: Mapping[Party, Conclusion]
-) -> RoundRecord:
+def record(closing: Closed | QuorumMissed, traffic: Traffic, ended: Mapping[Party, Conclusion]) -> RoundRecord:
     """A round for the report."""
     taught = isinstance(closing, Closed)
     return RoundRecord(
@@ -96,10 +100,8 @@ def record(
     )
 
 
-def failure(closings: Sequence[Closed | QuorumMissed]) -> str:
-    """Why a run could not go on, in the participants' own words."""
+def failure(closings: Sequence[Closed | QuorumMissed], told: Mapping[Party, Sequence[str]]) -> str:
+    """Why a run could not go on, with the latest of each participant's own notes."""
     last = closings[-1]
-    said = "; ".join(f"{party}: {reason}" for party, reason in last.refused.items())
-    return (
-        f"round {last.round} had {len(last.answered)} answers, too few to go on ({said or 'nobody said why'})"
-    )
+    said = "; ".join(f"{party}: {own[-1]}" for party, own in told.items() if own)
+    return f"round {last.round} had {len(last.answered)} answers, too few to go on ({said or 'nobody said why'})"

@@ -62,11 +62,7 @@ def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Ke
     }
     preferred, best = next(iter(by_block)), min(by_block, key=lambda shares: by_block[shares].mean())
     better_by = by_block[preferred] - by_block[best]
-    clear = (
-        better_by.mean() > CLEAR * better_by.std(ddof=1) / np.sqrt(len(better_by))
-        if len(better_by) > 1
-        else False
-    )
+    clear = better_by.mean() > CLEAR * better_by.std(ddof=1) / np.sqrt(len(better_by)) if len(better_by) > 1 else False
     shares = best if clear else preferred
     weights = {name: share / _STEPS for name, share in zip(names, shares, strict=True) if share}
     alone = ", ".join(

@@ -153,9 +153,7 @@ def check_names(names: Sequence[str]) -> None:
         )
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(
-                f"two participants are called '{name}'", where="participants", remedy="Rename one"
-            )
+            raise ConfigError(f"two participants are called '{name}'", where="participants", remedy="Rename one")
         if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
             raise ConfigError(
                 f"'{name}' cannot be a participant's name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,14 +52,22 @@ class Recipe:
     count: bool = False
     score: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse recipes that no participant could follow."""
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share = {self.share} is no share, use 0 to 1")
+        if self.epochs < 1:
+            raise ValueError(f"epochs = {self.epochs} train nothing, use 1 or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate = {self.learning_rate} leads nowhere, use a positive number")
+
 
 @dataclass(frozen=True)
 class Ask:
-    """Train, then release what the recipe says about these items (None: all items of the transfer set)."""
+    """Train, then release what the recipe says; soft labels are about all items of the transfer set."""
 
     round: int
     recipe: Recipe
-    items: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Refuse:
-    """A participant does not answer this round, and says why in words that show no data."""
+    """A participant does not answer this round; the reason names the kind of fault and shows no data."""
 
     round: int
     sender: Party

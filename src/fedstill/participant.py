@@ -82,9 +82,10 @@ class Participant:
         try:
             release = self._labels(recipe) if recipe.release is Kind.LABELS else self._update(recipe)
             return Answer(ask.round, party, self.codec.encode(release))
-        except FedstillError as error:
-            self.notes.append(f"round {ask.round} refused: {error}")
-            return Refuse(ask.round, party, error.what)
+        except Exception as error:  # whatever a learner raises: one participant's fault must not end everybody's run
+            self.notes.append(f"round {ask.round} was refused: {_told(error)}")
+            # The message of an error may quote a private row, so only its kind leaves the site.
+            return Refuse(ask.round, party, f"{type(error).__name__}, its own notes say more")
 
     def _labels(self, recipe: Recipe) -> Release:
         model = self.own if self.distilled is None else self.distilled  # an ensemble's truth may be its length
@@ -114,8 +115,8 @@ class Participant:
                 model = self._start(teach.recipe)
                 model.set_parameters(release.parameters)
                 self.distilled = model
-        except FedstillError as error:
-            self.notes.append(f"the teacher of round {teach.round} was of no use: {error}")
+        except Exception as error:  # as above: this participant goes on with what it had
+            self.notes.append(f"the teacher of round {teach.round} was of no use: {_told(error)}")
             return
         self._taught = teach.round
         self.losses[teach.round] = self._loss(self.distilled)
@@ -152,11 +153,16 @@ class Participant:
         self.distilled = self.make().fit(rows.X, rows.y)
 
     def predict(self, X: Array) -> dict[str, Array]:
-        """What each candidate model says: "distilled" (once there is one), "own" and "floor", each (n, k)."""
+        """What each candidate says: "distilled", "own" and "floor", each (n, k); a model that failed is left out."""
         predictions: dict[str, Array] = {}
         if self.distilled is not None:
             predictions["distilled"] = self.distilled.predict(X)
-        return {**predictions, "own": self.own.predict(X), "floor": self.site.floor.predict(X)}
+        try:
+            predictions["own"] = self.own.predict(X)
+        except Exception as error:  # as above: its owner still has the floor
+            note = f"there is no model of its own: {_told(error)}"
+            self.notes += [] if note in self.notes else [note]
+        return {**predictions, "floor": self.site.floor.predict(X)}
 
     def models(self, kept: Kept) -> dict[str, Learner]:
         """The trained models that a kept choice is made of, by name."""
@@ -167,3 +173,8 @@ class Participant:
         """Decide by the held-back rows what to keep; `candidates` are predictions of them (default: all models)."""
         valid = self.site.valid
         return choose(self.outputs, valid, self.predict(valid.X) if candidates is None else candidates)
+
+
+def _told(error: Exception) -> str:
+    """An error for the participant's own notes."""
+    return str(error) if isinstance(error, FedstillError) else f"{type(error).__name__}: {error}"

@@ -51,7 +51,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
 def names(group: str) -> dict[str, str]:
     """All names of a group, built in and from entry points, with the place each lives at."""
     added = {point.name: point.value for point in entry_points(group=f"fedstill.{group}")}
-    return {**BUILT_IN[group], **added}
+    return {**added, **BUILT_IN[group]}  # nobody replaces a built-in name unnoticed
 
 
 def resolve(group: str, name: str) -> Any:
@@ -89,7 +89,7 @@ def build(group: str, name: str, options: Mapping[str, Any], *arguments: Any, wh
     Raises
     ------
     ConfigError
-        Where an option is not one of the builder's, or one that it needs is not given.
+        Where an option is not one of the builder's, has a value it does not take, or one that it needs is missing.
     """
     builder = resolve(group, name)
     signature = inspect.signature(builder)
@@ -105,9 +105,11 @@ def build(group: str, name: str, options: Mapping[str, Any], *arguments: Any, wh
                 )
     try:
         signature.bind(*arguments, **options)
-    except TypeError as error:
-        raise ConfigError(f"{group[:-1]} '{name}' cannot be built: {error}", where=where) from None
-    return builder(*arguments, **options)
+        return builder(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{group[:-1]} '{name}' cannot be built: {error}", where=where, remedy="Change its options"
+        ) from error
 
 
 def summaries(group: str) -> dict[str, str]:

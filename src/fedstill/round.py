@@ -278,7 +278,7 @@ class Coordinator:
 
     def _miss(self, state: State, now: float, effect: QuorumMissed) -> Step:
         missed = state.missed + 1
-        if missed >= self.plan.patience:
+        if missed >= min(self.plan.patience, self._rounds):
             why = (
                 f"round {state.round} had {len(effect.answered)} of the {effect.quorum} answers it needs, "
                 f"the {missed}. time in a row"

@@ -319,10 +319,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], tuple[str, ..
 }
 
 
-NOT_YET = {"algorithm's value": pytest.mark.xfail(reason="a share above 1 fails in every member, and the run goes on")}
-
-
-@pytest.mark.parametrize("mistake", [pytest.param(one, marks=NOT_YET.get(one, ())) for one in MISTAKES])
+@pytest.mark.parametrize("mistake", list(MISTAKES))
 def test_a_mistake_is_one_line_and_exit_code_2(
     mistake: str, small: Path, finished: tuple[Path, Any], command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,18 +253,19 @@ class Failing(Constant):
 
 
 def test_errors_become_refusals():
-    """Whoever asks hears what is wrong; where, and what to do, stays in the participant's own notes."""
+    """Whoever asks hears the kind of fault; what it says may quote data, and stays in the participant's own notes."""
     participant = fresh(kind=Failing)
     refusal = participant.handle(Ask(3, LABELS))
-    assert refusal == Refuse(3, "plant", "there are too few rows")
+    assert refusal == Refuse(3, "plant", "LearnerError, its own notes say more")
     assert participant.handle(Ask(3, LABELS)) is refusal
-    assert participant.notes == ["round 3 refused: row 17: there are too few rows. Give more"]
+    assert participant.notes == ["round 3 was refused: row 17: there are too few rows. Give more"]
 
 
 @pytest.mark.parametrize("recipe", [PARAMETERS, GRADIENTS], ids=lambda recipe: recipe.release)
 def test_without_parameters_it_refuses_to_share_them(recipe):
-    refusal = fresh(kind=Constant).handle(Ask(1, recipe))
-    assert refusal == Refuse(1, "plant", "a Constant has no parameters to share")
+    participant = fresh(kind=Constant)
+    assert isinstance(participant.handle(Ask(1, recipe)), Refuse)
+    assert "a Constant has no parameters to share" in participant.notes[0]
 
 
 def test_a_codec_that_cannot_becomes_a_refusal():
@@ -272,7 +273,8 @@ def test_a_codec_that_cannot_becomes_a_refusal():
         def encode(self, release):
             raise WireError("this does not travel")
 
-    assert fresh(codec=Broken()).handle(Ask(1, LABELS)) == Refuse(1, "plant", "this does not travel")
+    refusal = fresh(codec=Broken()).handle(Ask(1, LABELS))
+    assert refusal == Refuse(1, "plant", "WireError, its own notes say more")
 
 
 class Diverging(Line):
@@ -292,7 +294,8 @@ def test_what_fails_in_training_does_not_spoil_the_common_model():
     """Training that diverges is refused; the next round starts from the common parameters again."""
     participant = fresh(kind=Diverging)
     refusal = participant.handle(Ask(1, replace(PARAMETERS, score=True)))
-    assert refusal == Refuse(1, "plant", "predictions are not finite")
+    assert isinstance(refusal, Refuse)
+    assert "predictions are not finite" in participant.notes[0]
     gradient = released(participant.handle(Ask(2, GRADIENTS))).parameters
     assert np.isfinite(gradient["b"]).all()
 
@@ -336,3 +339,13 @@ def test_a_models_length_is_no_matter():
     participant = fresh(kind=Hollow)
     participant.handle(teach(constant_teacher(QUANTILES, 7), recipe=Recipe(share=1.0)))
     assert set(released(participant.handle(Ask(2, LABELS))).labels.values.ravel().tolist()) == {7}
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [{"share": 1.5}, {"share": -0.1}, {"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}],
+    ids=str,
+)
+def test_recipes_that_nobody_can_follow_do_not_exist(impossible):
+    with pytest.raises(ValueError, match=next(iter(impossible))):
+        Recipe(**impossible)

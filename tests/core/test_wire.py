@@ -22,7 +22,7 @@ from fedstill.wire import DTYPES, MAX_ARRAYS, MAX_DIMENSIONS, decode, encode, pa
 
 MESSAGES = (
     Ask(1, Recipe()),
-    Ask(2**40, Recipe(Kind.GRADIENTS, 0.1, 3, 1e-9, 7, True, True), (0, 5, 2**31)),
+    Ask(2**40, Recipe(Kind.GRADIENTS, 0.1, 3, 1e-9, 7, True, True)),
     Teach(3, Recipe(Kind.PARAMETERS), b"\0\xff"),
     Answer(-1, "Łódź", b""),
     Refuse(0, "", "no"),
@@ -62,7 +62,7 @@ def test_a_frame_by_hand():
     st.one_of(
         st.builds(Answer, st.integers(-(2**63), 2**63), st.text(), st.binary()),
         st.builds(Refuse, st.integers(0, 9), st.text(), st.text()),
-        st.builds(Ask, st.integers(0, 9), st.builds(Recipe), st.none() | st.lists(st.integers(0, 9)).map(tuple)),
+        st.builds(Ask, st.integers(0, 9), st.builds(Recipe, share=st.floats(0, 1), epochs=st.integers(1, 9))),
     )
 )
 def test_any_message_survives(message):

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from fedstill import Classification, Federation, Forecast, History, Layout, Member, from_frame, wire
 from fedstill.energy.synthetic import synthetic
-from fedstill.errors import ConfigError, DataError, LearnerError, RunError
+from fedstill.errors import ConfigError, DataError, RunError
 from fedstill.evaluation.outcome import Outcome
 from fedstill.evaluation.schema import SCHEMA_VERSION
 from fedstill.labels import Array
@@ -321,20 +321,19 @@ def test_digits_end_to_end() -> None:
 # --- when things fail --------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="judging asks the failed member for its own model again", raises=LearnerError)
 def test_a_member_whose_learner_fails_is_refused_and_the_others_go_on() -> None:
     members = [*FOUR[:3], Member("z", SITES[3], Broken(), {}, SPAN)]
     history = federation(members, rounds=2).run()
     for record in history.report.rounds:
         assert record.answered == ["a", "b", "c"]
-        assert "the matrix is singular" in record.refused["z"]
+        assert "its own notes say more" in record.refused["z"]
+        assert "singular" not in record.refused["z"]  # what an error says may quote data, so it stays at home
     told = history.report.participants[3]
     assert told.kept == "floor"
     assert any("singular" in note for note in told.notes)
     assert all("distilled" in one.predictions for one in history.outcomes[:3])
 
 
-@pytest.mark.xfail(reason="what cannot be stored is found when all is trained", raises=LearnerError)
 def test_a_learner_that_cannot_be_stored_costs_no_run(tmp_path: Path) -> None:
     """Its type is not trusted by those who read models; that must not show only after hours of training."""
     members = [*FOUR[:2], Member("z", SITES[3], Yesterday(), {}, SPAN)]
@@ -347,14 +346,7 @@ def test_a_learner_that_cannot_be_stored_costs_no_run(tmp_path: Path) -> None:
 ONE_OF_THREE = [FOUR[0], *(Member(name, SITES[1], Broken(), {}, SPAN) for name in "yz")]
 
 
-@pytest.mark.parametrize(
-    "rounds",
-    [
-        pytest.param(1, marks=pytest.mark.xfail(reason="fewer rounds than patience", raises=LearnerError)),
-        3,
-        5,
-    ],
-)
+@pytest.mark.parametrize("rounds", [1, 3, 5])
 def test_too_few_answers_end_the_run_and_say_why(rounds: int) -> None:
     with pytest.raises(RunError) as caught:
         federation(ONE_OF_THREE, rounds=rounds).run()

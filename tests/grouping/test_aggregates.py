@@ -236,9 +236,7 @@ def test_medians_of_others_agree_with_the_median_without_the_member(votes):
 
 def test_resolve():
     assert resolve("median") is median
-    with pytest.raises(
-        ConfigError, match=r"no 'medain'.*Did you mean 'median'.*mean, median, trimmed, weighted"
-    ):
+    with pytest.raises(ConfigError, match=r"no 'medain'.*Did you mean 'median'.*mean, median, trimmed, weighted"):
         resolve("medain")
 
 

@@ -92,9 +92,7 @@ def test_a_silent_group_abstains(select):
 def test_abstentions_and_order_have_no_influence(seed, select):
     rng = np.random.default_rng(seed)
     members, n, k = 4, 5, 3
-    votes = [
-        say(np.sort(rng.normal(size=(n, k)), axis=1), rng.choice([0.0, 1.0, 2.0], n)) for _ in range(members)
-    ]
+    votes = [say(np.sort(rng.normal(size=(n, k)), axis=1), rng.choice([0.0, 1.0, 2.0], n)) for _ in range(members)]
     ranks = -rng.random((members, n))
     expected = voice(votes, ranks, select)
     spoken = expected.weight > 0

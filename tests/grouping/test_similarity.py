@@ -29,9 +29,7 @@ def crowd(space, voters=5, n=6, k=3, seed=0, abstain=0.0):
 
 
 def every_kind():
-    return [
-        pytest.param(space, kind, id=f"{space}-{kind}") for space, kinds in MEASURES.items() for kind in kinds
-    ]
+    return [pytest.param(space, kind, id=f"{space}-{kind}") for space, kinds in MEASURES.items() for kind in kinds]
 
 
 def test_js_by_hand():
@@ -176,16 +174,12 @@ def test_one_participant():
 
 
 def test_rows_that_miss_one_by_rounding_are_no_distance():
-    assert distances([say([[0.5, 0.5]], P), say([[0.50001, 0.50001]], P)], "js")[0, 1] == pytest.approx(
-        0, abs=1e-7
-    )
+    assert distances([say([[0.5, 0.5]], P), say([[0.50001, 0.50001]], P)], "js")[0, 1] == pytest.approx(0, abs=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["js", "kl"])
 def test_a_kind_for_classes_does_not_fit_quantiles(kind):
-    with pytest.raises(
-        ConfigError, match=f"similarity of quantiles: there is no '{kind}'.*auto, cosine, wasserstein"
-    ):
+    with pytest.raises(ConfigError, match=f"similarity of quantiles: there is no '{kind}'.*auto, cosine, wasserstein"):
         distances(crowd(Q), kind)
 
 

@@ -218,6 +218,10 @@ class DyingBuild:
         os._exit(3)
 
 
+def notes_of(participant):
+    return list(participant.notes)
+
+
 def with_one(kind):
     """A is of that kind, b and c are sound."""
     return {**builds(QUANTILES, "abc", Constant), "a": Build("a", QUANTILES, kind, n_items=8)}
@@ -233,18 +237,23 @@ def test_a_refusal_is_carried():
         with exchange:
             state, _ = run(EIGHT, exchange, observe=seen.append)
         (closed,) = [effect for effect in seen if isinstance(effect, Closed)]
-        assert (closed.answered, closed.refused) == (("b", "c"), {"a": "there is too little to learn from"})
+        assert (closed.answered, closed.refused) == (("b", "c"), {"a": "LearnerError, its own notes say more"})
         assert [e.reply for e in seen if isinstance(e, Received) and isinstance(e.reply, Refuse)] == [
-            Refuse(1, "a", "there is too little to learn from")
+            Refuse(1, "a", "LearnerError, its own notes say more")
         ]
         assert state.phase is Phase.FINISHED
 
 
-def test_a_bug_comes_out_as_it_is():
-    """What is no error of ours is a bug: it ends the run by either exchange, and leaves no process behind."""
+def test_a_bug_in_a_learner_is_that_participants_alone():
+    """What is no error of ours is refused as well, by either exchange: the others go on, its own notes tell."""
     for exchange in (InProcess(with_one(Broken)), Pool(with_one(Broken), workers=1)):
-        with exchange, pytest.raises(ZeroDivisionError, match="a bug"):
-            run(EIGHT, exchange)
+        with exchange:
+            state, _ = run(EIGHT, exchange)
+            (notes,) = exchange.call(notes_of, {"a": ()}).values()
+        assert state.phase is Phase.FINISHED
+        assert sorted(state.answers) == ["b", "c"]
+        assert state.refusals == {"a": "ZeroDivisionError, its own notes say more"}
+        assert notes[0] == "round 1 was refused: ZeroDivisionError: a bug"
 
 
 def test_a_dead_worker_ends_the_run():

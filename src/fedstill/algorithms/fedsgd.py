@@ -16,9 +16,7 @@ from fedstill.messages import Kind, Recipe
 from fedstill.strategy import Ballot, Lesson, Strategy
 
 
-def fedsgd(
-    *, weights: Literal["size", "equal"] = "size", learning_rate: float = 0.1, seed: int = 0
-) -> Strategy:
+def fedsgd(*, weights: Literal["size", "equal"] = "size", learning_rate: float = 0.1, seed: int = 0) -> Strategy:
     """One step a round along the mean of everyone's gradients (FedSGD).
 
     Parameters

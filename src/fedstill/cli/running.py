@@ -74,9 +74,10 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
         print_json(facts)
         return
     click.echo(f"{file} is fine. `fedstill run {file}` would run:")
+    parties = len(facts["participants"])
     if facts["rounds"]:
         click.echo(
-            f"  {facts['rounds']} rounds of '{facts['strategy']}' among {len(facts['participants'])} participants; a round "
+            f"  {facts['rounds']} rounds of '{facts['strategy']}' among {parties} participants; a round "
             f"teaches with {facts['quorum']} answers or more; codec '{facts['codec']}'"
         )
         click.echo(
@@ -84,9 +85,7 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
             f"about {facts['transfer_items']} public items of {facts['features']} inputs, nothing else"
         )
     else:
-        click.echo(
-            f"  the reference '{facts['strategy']}' with {len(facts['participants'])} participants, without rounds"
-        )
+        click.echo(f"  the reference '{facts['strategy']}' with {parties} participants, without rounds")
     for party, told in facts["participants"].items():
         click.echo(
             f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, "

@@ -46,9 +46,7 @@ def choose(name: str, table: Mapping[str, T], key: str) -> T:
         return table[name]
     close = get_close_matches(name, table, n=3)
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise ConfigError(
-        f"there is no {name!r}", where=key, remedy=f"{hint}Choose one of: {', '.join(sorted(table))}"
-    )
+    raise ConfigError(f"there is no {name!r}", where=key, remedy=f"{hint}Choose one of: {', '.join(sorted(table))}")
 
 
 def stack(votes: Sequence[SoftLabels]) -> tuple[Array, Array]:
@@ -179,14 +177,10 @@ def medians_of_others(values: Array, shares: Array) -> Array:
     order = np.argsort(values, axis=0, kind="stable")
     ordered, parts = _taken(values, shares, order)
     # One sort serves all: a member is left out by taking its weight away, not its place.
-    return np.stack(
-        [_middle(ordered, np.where(order == member, 0.0, parts)) for member in range(len(values))]
-    )
+    return np.stack([_middle(ordered, np.where(order == member, 0.0, parts)) for member in range(len(values))])
 
 
-def group_weights(
-    groups: Sequence[Sequence[int]], kind: str, counts: Sequence[int] | Array | None = None
-) -> Array:
+def group_weights(groups: Sequence[Sequence[int]], kind: str, counts: Sequence[int] | Array | None = None) -> Array:
     """How much each group's voice counts.
 
     Parameters

@@ -98,15 +98,11 @@ def _check_options(method: str, reads: tuple[str, ...], number: int | None, thre
                 remedy=f"Leave {key!r} out or choose one of: {', '.join(readers)}",
             )
     if number is not None and threshold is not None:
-        raise ConfigError(
-            "both 'number' and 'threshold' are given", where="clustering", remedy="Give one of them"
-        )
+        raise ConfigError("both 'number' and 'threshold' are given", where="clustering", remedy="Give one of them")
     if number is not None and number < 1:
         raise ConfigError(f"'number' is {number}", where="clustering", remedy="Give 1 or more")
     if threshold is not None and not (threshold >= 0 and math.isfinite(threshold)):
-        raise ConfigError(
-            f"'threshold' is {threshold}", where="clustering", remedy="Give a finite number, 0 or more"
-        )
+        raise ConfigError(f"'threshold' is {threshold}", where="clustering", remedy="Give a finite number, 0 or more")
 
 
 def _checked(distances: Array) -> Array:
