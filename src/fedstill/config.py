@@ -138,8 +138,22 @@ def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
 
 def parse(raw: Mapping[str, Any], where: str = "") -> FederationFile:
     """Check what a federation file says. Raises ConfigError."""
-    file: FederationFile = convert(msgspec.to_builtins(raw), FederationFile, where)  # dates become text
+    file: FederationFile = convert(_open_ends(msgspec.to_builtins(raw)), FederationFile, where)  # dates become text
     return file
+
+
+def _open_ends(value: Any) -> Any:
+    """The same with "" in a span of dates as None: TOML has no word for an open end."""
+    if isinstance(value, list):
+        return [_open_ends(entry) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: [None if end == "" else end for end in entry]
+        if key in ("history", "test") and isinstance(entry, list)
+        else _open_ends(entry)
+        for key, entry in value.items()
+    }
 
 
 def convert(raw: Any, kind: Any, where: str) -> Any:
