@@ -148,7 +148,7 @@ def test_predict_past_days_says_what_the_run_said(
             "--from", "2016-03-01", "--days", 7,
         )
     )  # fmt: skip
-    assert list(said.columns) == ["unique_id", "ds", "q0.1", "q0.5", "q0.9"]
+    assert list(said.columns) == ["unique_id", "ds", "load_kw_q0.1", "load_kw_q0.5", "load_kw_q0.9"]
     assert (pd.to_datetime(said["ds"], utc=True).dt.tz_localize(None).to_numpy() == alpha.time).all()
     assert said["ds"][0] == "2016-03-01T00:00:00+01:00"
     np.testing.assert_allclose(said.iloc[:, 2:].to_numpy(), alpha.predictions["federated"], rtol=1e-4)

@@ -15,7 +15,7 @@ from fedstill.labels import Outputs, Space
 from fedstill.learners.lightgbm import LightGBM
 from fedstill.learners.networks import MLP, Linear
 from fedstill.learners.sklearn import ExtraTrees, HistGradientBoosting
-from fedstill.learners.store import load_learner, read_arrays, read_card
+from fedstill.learners.store import read_arrays, read_card
 from fedstill.testing.learners import CLASSES, QUANTILES, rows
 
 KINDS = {"linear": Linear, "mlp": MLP, "extra_trees": ExtraTrees, "lightgbm": LightGBM}
@@ -46,7 +46,7 @@ def test_the_card_tells_the_kind(learner, tmp_path):
     stored(tmp_path, learner)
     card = read_card(tmp_path)
     assert (card.kind, card.outputs, card.seed, card.n_features) == (learner.kind, QUANTILES, learner.seed, 6)
-    loaded = load_learner(tmp_path, KINDS.__getitem__)
+    loaded = KINDS[read_card(tmp_path).kind].load(tmp_path)
     assert type(loaded) is type(learner)
     assert loaded.options == learner.options
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
 import fedstill
 from fedstill.cli.data import data
+from fedstill.cli.output import print_json
 from fedstill.errors import FedstillError
 
 OK, BUG, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -182,11 +181,6 @@ def algorithms(as_json: bool) -> None:
         click.echo(f"{group}:")
         for name, summary in entries.items():
             click.echo(f"  {name:24} {summary}")
-
-
-def print_json(value: Any) -> None:
-    """Print JSON for other programs."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -63,7 +63,7 @@ def _forecast(
         )
     values = table.base[:, None] + table.scale[:, None] * model.predict(table.X)
     when = pd.DatetimeIndex(table.time).tz_localize("UTC").tz_convert(load.zone)
-    columns = {f"q{level:g}": np.round(values[:, i], 6) for i, level in enumerate(task.levels)}
+    columns = {f"load_kw_q{level:g}": np.round(values[:, i], 6) for i, level in enumerate(task.levels)}
     return pd.DataFrame({"unique_id": load.site, "ds": [stamp.isoformat() for stamp in when], **columns})
 
 

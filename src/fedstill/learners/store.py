@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fedstill.errors import LearnerError
 from fedstill.labels import Array, Outputs, Space
-
-if TYPE_CHECKING:
-    from fedstill.learners.base import Learner
 
 CARD = "learner.json"
 FORMAT = 1
@@ -69,17 +66,6 @@ class Card:
     seed: int
     options: Mapping[str, Any]
     n_features: int
-
-
-def load_learner(folder: Path, resolve: Callable[[str], type[Learner]]) -> Learner:
-    """Load a model of whatever kind, where `resolve` turns a kind into its class.
-
-    Raises
-    ------
-    LearnerError
-        Where the folder holds no model, or a damaged one. What `resolve` raises passes through.
-    """
-    return resolve(read_card(folder).kind).load(folder)
 
 
 def check_empty(folder: Path) -> None:
