@@ -96,7 +96,9 @@ def members(setting: Setting, sites: Mapping[str, SiteLoad], year: int, seed: in
     """Participants with their weeks and learners as the seed draws them."""
     rng = np.random.default_rng(seed)
     n = len(setting.participants)
-    starts = [date(year, 1, 11) + timedelta(days=int(round(k * (350 - 7 * WEEKS) / (n - 1)))) for k in rng.permutation(n)]
+    starts = [
+        date(year, 1, 11) + timedelta(days=int(round(k * (350 - 7 * WEEKS) / (n - 1)))) for k in rng.permutation(n)
+    ]
     kinds = [LEARNERS[k % len(LEARNERS)] for k in rng.permutation(n)]
     return [
         Member(name, sites[name], learner or kind, {}, (str(start), str(start + timedelta(weeks=WEEKS))))
@@ -131,9 +133,7 @@ def measured(history: History) -> list[dict[str, Any]]:
             "kept": one.kept,
             "bytes": one.bytes_up + one.bytes_down,
             **{
-                f"{way} {name}": one.metrics[way][name]
-                for way in one.metrics
-                for name in ("nmae", "cvrmse", "pinball")
+                f"{way} {name}": one.metrics[way][name] for way in one.metrics for name in ("nmae", "cvrmse", "pinball")
             },
         }
         for one in history.report.participants
@@ -170,7 +170,10 @@ def floors(frame: pd.DataFrame) -> pd.DataFrame:
     part = frame[frame["row"] == "grouped (default)"]
     ways = [column.removesuffix(" nmae") for column in part if column.endswith(" nmae")]
     return pd.DataFrame(
-        {way: {"nMAE %": 100 * part[f"{way} nmae"].mean(), "median %": 100 * part[f"{way} nmae"].median()} for way in ways}
+        {
+            way: {"nMAE %": 100 * part[f"{way} nmae"].mean(), "median %": 100 * part[f"{way} nmae"].median()}
+            for way in ways
+        }
     ).T
 
 

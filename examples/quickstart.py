@@ -3,8 +3,7 @@
 python examples/quickstart.py
 """
 
-from fedstill import Federation, Forecast, Layout, Member, from_frame
-from fedstill.energy.frame import window
+from fedstill import Federation, Forecast, Layout, Member, from_frame, window
 from fedstill.energy.synthetic import synthetic
 
 plant, mill, *public = from_frame(synthetic(n_sites=4, days=366), Layout(timezone="Europe/Berlin")).values()

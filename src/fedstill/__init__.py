@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedstill.energy.frame import Layout as Layout
     from fedstill.energy.frame import from_frame as from_frame
     from fedstill.energy.frame import read as read
+    from fedstill.energy.frame import window as window
     from fedstill.federation import Federation as Federation
     from fedstill.federation import History as History
     from fedstill.members import Member as Member
@@ -32,6 +33,7 @@ _PUBLIC = {
     "from_frame": "fedstill.energy.frame:from_frame",
     "load_model": "fedstill.models:load",
     "read": "fedstill.energy.frame:read",
+    "window": "fedstill.energy.frame:window",
 }
 __all__ = [
     "Classification",
@@ -43,6 +45,7 @@ __all__ = [
     "from_frame",
     "load_model",
     "read",
+    "window",
 ]
 
 

@@ -121,6 +121,8 @@ class _Reader:
     def public(self, file: FederationFile, members: Sequence[Member]) -> Any:
         """The transfer set's data, none of which may be a member's."""
         check_span(file.transfer.history, "transfer.history")
+        if file.transfer.sites and file.transfer.site:
+            raise ConfigError("both 'site' and 'sites' are given", where="transfer", remedy="Give one of them")
         table = file.transfer.over(file.data)
         sites: list[str | None] = [*file.transfer.sites] or [table.site]
         found = [self._one(table, site, "transfer") for site in sites]

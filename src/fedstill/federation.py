@@ -8,6 +8,7 @@ print(history.table())
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -239,6 +240,9 @@ class Federation:
         }
         with TemporaryDirectory() as nowhere:
             home = Path(nowhere) if out is None else Path(out) / "models"
+            for left in home.glob("*/model.json"):  # of an older run, whose participant is not in this one
+                if left.parent.name not in models:
+                    shutil.rmtree(left.parent)
             return exchange.call(store, {party: (model, home / party) for party, model in models.items()})
 
     def _described(self) -> dict[str, Any]:

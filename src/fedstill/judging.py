@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ def store(participant: Participant, model: Model, folder: Path) -> tuple[int, tu
     try:
         return save(folder, replace(model, learners=participant.models(model.kept))), ()
     except LearnerError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # nobody may take an older run's model for this one's
         return 0, (f"its model could not be stored: {error}",)
 
 

@@ -1,4 +1,4 @@
-"""Do no harm: which model a participant keeps, by its own held-back rows.
+"""Which model a participant keeps, by its own held-back rows; meant to do no harm, not able to promise it.
 
 Candidates are the distilled model, the site's own, the floor, and any blend of them (a weighted mean of
 probabilities, or of quantile functions: Vincent averaging, Lichtendahl et al. 2013, doi:10.1287/mnsc.1120.1667).

@@ -119,7 +119,7 @@ def save(folder: Path, model: Model) -> int:
     return size
 
 
-def load(folder: Path) -> Model:
+def load(folder: Path | str) -> Model:
     """Read a model folder.
 
     Raises
@@ -129,6 +129,7 @@ def load(folder: Path) -> Model:
     MissingExtra
         Where the library of its learner is not installed.
     """
+    folder = Path(folder)
     try:
         data = (folder / "model.json").read_bytes()
     except OSError:

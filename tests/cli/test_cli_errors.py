@@ -157,8 +157,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], tuple[str, ..
         'participants.beta.history=["2016-02-01","2016-01-01"]', "participant beta, history: no day lies from"
     ),
     "history outside the data": setting(
-        'participants.beta.history=["2030-01-01","2030-02-01"]',
-        "site beta: there is no reading from 2030-01-01",
+        'participants.beta.history=["2010-01-01","2010-02-01"]',
+        "site beta: there is no reading from 2010-01-01",
         "The readings are from 2016-01-01",
     ),
     "history too short": setting(
@@ -198,9 +198,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], tuple[str, ..
         (*CHECK, "--set", "transfer.site=beta", "--set", "transfer.file=./load.csv"),
         ("transfer: site 'beta' is the private data of participant beta",),
     ),
-    "a participant's site among many": setting(
-        'transfer.sites=["public","alpha"]', "transfer: site 'alpha' is the private data of participant alpha"
+    "a participant's site among many": (
+        toml('site = "public"', 'sites = ["public", "alpha"]'),
+        CHECK,
+        ("transfer: site 'alpha' is the private data of participant alpha",),
     ),
+    "one site and many": setting('transfer.sites=["public"]', "transfer: both 'site' and 'sites' are given"),
     # data
     "no data file": (toml('file = "load.csv"', ""), CHECK, ("participant alpha: no file is given", "[data]")),
     "missing data file": setting("data.file=other.csv", "other.csv: there is no such file", "Check the path"),

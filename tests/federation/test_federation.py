@@ -180,6 +180,18 @@ def test_two_processes_give_the_same_figures(first: History) -> None:
     assert figures(federation(rounds=1, workers=2).run()) == figures(first)
 
 
+def test_models_are_the_same_bytes_wherever_they_were_trained(tmp_path: Path) -> None:
+    """In this process and in a pool, file by file, also those of scikit-learn that skops wrote."""
+    stored = []
+    for workers in (1, 2):
+        federation(rounds=1, workers=workers).run(tmp_path / str(workers))
+        models = tmp_path / str(workers) / "models"
+        stored.append({str(file.relative_to(models)): file.read_bytes() for file in models.rglob("*.*")})
+    assert len(stored[0]) > 8
+    assert stored[0].keys() == stored[1].keys()
+    assert [name for name in stored[0] if stored[0][name] != stored[1][name]] == []
+
+
 def test_the_order_of_members_does_not_matter(first: History) -> None:
     assert figures(federation(FOUR[::-1], rounds=1).run()) == figures(first)
 

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedstill import Layout, from_frame
 from fedstill.energy.frame import SiteLoad
+from fedstill.energy.synthetic import synthetic
 from fedstill.errors import ConfigError, DataError
 from fedstill.tasks.base import Prepared
 from fedstill.tasks.forecast import LAGS, WARM_UP_DAYS, Forecast, Table
@@ -533,11 +535,11 @@ def test_without_test_days_nothing_can_be_judged() -> None:
     [
         (("2016-13-01", None), TASK.test, ConfigError, "participant here, history: '2016-13-01' is no date"),
         (("2016-03-01", "2016-02-01"), TASK.test, ConfigError, "no day lies from 2016-03-01 until before 2016-02-01"),
-        (("2030-01-01", "2030-02-01"), TASK.test, DataError, "site here: there is no reading from 2030-01-01"),
+        (("2015-01-01", "2015-02-01"), TASK.test, DataError, "site here: there is no reading from 2015-01-01"),
         (("2016-01-01", "2016-01-11"), TASK.test, DataError, "site here: 24 usable rows of history are left"),
-        (("2016-05-01", "2016-06-01"), TASK.test, DataError, "does not change within the history, or has no readings"),
+        (("2016-05-01", "2016-06-01"), TASK.test, ConfigError, "begins on 2016-05-01, when the test has begun"),
         (SPAN, ("2017-01-01", "2017-02-01"), DataError, "site here: 0 usable rows of test days are left"),
-        (SPAN, ("2015-01-01", "2015-02-01"), DataError, "no readings"),
+        (SPAN, ("2015-01-01", "2015-02-01"), ConfigError, "when the test has begun .2015-01-01."),
     ],
     ids=["no date", "reversed", "outside", "short", "all test", "test later", "test earlier"],
 )
@@ -596,3 +598,14 @@ def test_no_readings_at_all() -> None:
     load = site(lambda wall: np.full(len(wall), np.nan), FROM, DAYS)
     with pytest.raises(DataError, match="site here: there is no reading"):
         Forecast().ahead(load, 1.0)
+
+
+def test_a_history_that_reaches_into_the_test_is_cut_and_says_so() -> None:
+    task = Forecast(test=("2016-03-01", "2016-03-08"))
+    load = next(iter(from_frame(synthetic(1, 70), Layout(timezone="Europe/Berlin")).values()))
+    whole = task.prepare("plant", load, ("2016-01-10", "2016-03-01"))
+    longer = task.prepare("plant", load, ("2016-01-10", "2016-03-05"))
+    assert np.array_equal(whole.site.train.X, longer.site.train.X)
+    assert longer.notes[-1] == "days of the history from 2016-03-01 on are not learned from: the test begins there"
+    with pytest.raises(ConfigError, match="the history begins on 2016-03-01, when the test has begun"):
+        task.prepare("plant", load, ("2016-03-01", "2016-04-01"))

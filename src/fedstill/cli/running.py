@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fedstill.energy import simbench, synthetic
 from fedstill.errors import ConfigError
 from fedstill.evaluation.report import read_report, terminal_table, write_report
 from fedstill.federation import Federation
-from fedstill.messages import Answer
+from fedstill.messages import Answer, Kind
 from fedstill.round import Closed, Effect, Event, Finished, Ignored, QuorumMissed, Received
 from fedstill.transports.log import EventLog
 
@@ -80,10 +80,7 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
             f"  {facts['rounds']} rounds of '{facts['strategy']}' among {parties} participants; a round "
             f"teaches with {facts['quorum']} answers or more; codec '{facts['codec']}'"
         )
-        click.echo(
-            f"  each participant releases {facts['release']} "
-            f"about {facts['transfer_items']} public items of {facts['features']} inputs, nothing else"
-        )
+        click.echo(f"  each participant releases {_released(facts)}, nothing else")
     else:
         click.echo(f"  the reference '{facts['strategy']}' with {parties} participants, without rounds")
     for party, told in facts["participants"].items():
@@ -123,6 +120,13 @@ def _facts(federation: Federation, codec: str) -> dict[str, Any]:
 def _rounds(federation: Federation) -> int:
     """Rounds that will be run: references run none, whatever the file says."""
     return federation.plan.rounds if federation.strategy.rounds is None else federation.strategy.rounds
+
+
+def _released(facts: Mapping[str, Any]) -> str:
+    inputs = f"models of {facts['features']} inputs"
+    if facts["release"] == Kind.LABELS:
+        return f"soft labels about {facts['transfer_items']} public items of {facts['features']} inputs"
+    return f"the {facts['release']} of {inputs}"
 
 
 def report(folder: Path, *, as_json: bool) -> None:

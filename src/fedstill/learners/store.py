@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from io import BytesIO
+from os.path import splitext
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from fedstill.errors import LearnerError
 from fedstill.labels import Array, Outputs, Space
+
+_ADDRESS = re.compile(rb'("__id__": |"file": ")(\d+)')
+"""Where the schema of skops holds an address."""
 
 CARD = "learner.json"
 FORMAT = 1
@@ -147,7 +154,30 @@ def write_estimators(path: Path, state: Mapping[str, Any], trusted: Collection[s
     except Exception as error:
         raise LearnerError(f"the model cannot be stored without pickle: {error}", where=str(path)) from error
     _check_types(io.get_untrusted_types(data=data), trusted, path)
-    path.write_bytes(data)
+    path.write_bytes(_settled(data))
+
+
+def _settled(data: bytes) -> bytes:
+    """What skops wrote, the same bytes for the same model.
+
+    skops tells objects apart, and names its arrays, by their address in memory, and stamps the time: here
+    addresses become numbers in their order, and the time is that at which ZIP archives begin.
+    """
+    with ZipFile(BytesIO(data)) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    numbers: dict[bytes, bytes] = {}
+    schema = _ADDRESS.sub(
+        lambda found: found[1] + numbers.setdefault(found[2], b"%d" % len(numbers)), contents.pop("schema.json")
+    )
+    renamed = {
+        numbers.get(stem.encode(), stem.encode()).decode() + suffix: content
+        for (stem, suffix), content in zip(map(splitext, contents), contents.values(), strict=True)
+    }
+    written = BytesIO()
+    with ZipFile(written, "w") as archive:
+        for name, content in [*sorted(renamed.items()), ("schema.json", schema)]:
+            archive.writestr(ZipInfo(name), content)
+    return written.getvalue()
 
 
 def read_estimators(path: Path, trusted: Collection[str] = ()) -> dict[str, Any]:

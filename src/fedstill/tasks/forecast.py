@@ -174,6 +174,13 @@ class Forecast:
                 where="task.test",
                 remedy='Write for example test = ["2017-01-01", "2018-01-01"]',
             )
+        begins, ends = self.test[0], history[1]
+        if begins is not None and history[0] is not None and history[0] >= begins:
+            raise ConfigError(
+                f"the history begins on {history[0]}, when the test has begun ({begins})",
+                where=f"participant {party}, history",
+                remedy="Learn from days before the test",
+            )
         learned = self._at_step(window(data, *history))
         # The days of the test must not show in the scale, nor in anything else that is learned.
         scale = _swing(learned, self._learning(_days(learned), history))
@@ -203,7 +210,9 @@ class Forecast:
             Floor.fit(self.outputs, train.y),
         )
         examination = Examination(test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules)
-        return Prepared(site, examination, data.notes, left_out, data.zone, scale)
+        cut = begins is not None and ends is not None and ends > begins
+        late = (f"days of the history from {begins} on are not learned from: the test begins there",) if cut else ()
+        return Prepared(site, examination, (*data.notes, *late), left_out, data.zone, scale)
 
     def transfer(self, data: SiteLoad | Sequence[SiteLoad]) -> TransferSet:
         """Make the days of one or more public sites a transfer set; their load as truth is not used.
