@@ -1,11 +1,12 @@
-"""How well do enterprises forecast alone, together, and with all their data pooled?
+"""Measure how well enterprises forecast alone, together, and with all their data pooled.
 
     python benchmarks/energy.py pjm --period development --seeds 2 --quick
     python benchmarks/energy.py cambridge --period final
 
-Each participant has six weeks of private history; the weeks are spread over a year, and which participant has which weeks and
-which kind of model is drawn by the seed. The transfer set is a year of sites that do not take part. All are judged
-on the whole year that follows. Decisions are made on the development period; the final one is run afterwards, to report.
+Each participant has six weeks of private history; the weeks are spread over a year, and which participant has which
+weeks and which kind of model is drawn by the seed. The transfer set is a year of sites that do not take part. All are
+judged on the whole year that follows. Decisions are made on the development period; the final one is run afterwards,
+to report.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ def members(setting: Setting, sites: Mapping[str, SiteLoad], year: int, seed: in
     """Participants with their weeks and learners as the seed draws them."""
     rng = np.random.default_rng(seed)
     n = len(setting.participants)
-    starts = [
-        date(year, 1, 11) + timedelta(days=int(round(k * (350 - 7 * WEEKS) / (n - 1)))) for k in rng.permutation(n)
-    ]
+    starts = [date(year, 1, 11) + timedelta(days=round(k * (350 - 7 * WEEKS) / (n - 1))) for k in rng.permutation(n)]
     kinds = [LEARNERS[k % len(LEARNERS)] for k in rng.permutation(n)]
     return [
         Member(name, sites[name], learner or kind, {}, (str(start), str(start + timedelta(weeks=WEEKS))))
