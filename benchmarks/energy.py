@@ -132,7 +132,9 @@ def measured(history: History) -> list[dict[str, Any]]:
             "kept": one.kept,
             "bytes": one.bytes_up + one.bytes_down,
             **{
-                f"{way} {name}": one.metrics[way][name] for way in one.metrics for name in ("nmae", "cvrmse", "pinball")
+                f"{way} {name}": round(one.metrics[way][name] or 0.0, 6)
+                for way in one.metrics
+                for name in ("nmae", "cvrmse", "pinball")
             },
         }
         for one in history.report.participants
@@ -209,7 +211,7 @@ def main(name: str, data: Path, period: str, seeds: int, quick: bool, chosen: Se
         "measured": found,
     }
     out = RESULTS / f"energy-{name}-{period}{'-quick' if quick else ''}.json"
-    out.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    out.write_text(json.dumps(kept), encoding="utf-8")
     print(f"written: {out}")
 
 
