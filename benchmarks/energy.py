@@ -167,9 +167,10 @@ def table(frame: pd.DataFrame, alone: str) -> pd.DataFrame:
 
 
 def floors(frame: pd.DataFrame) -> pd.DataFrame:
-    """The floors and the models alone; the same in every row that keeps each participant's learner."""
-    part = frame[frame["row"] == "grouped (default)"]
-    ways = [column.removesuffix(" nmae") for column in part if column.endswith(" nmae")]
+    """The floors and the models alone, which are the same in every row that keeps each participant's learner."""
+    part = frame[[ROWS[row].learner is None for row in frame["row"]]].drop_duplicates(["seed", "participant"])
+    said = [column.removesuffix(" nmae") for column in part if column.endswith(" nmae")]
+    ways = [way for way in said if way not in ("federated", "distilled")]
     return pd.DataFrame(
         {
             way: {"nMAE %": 100 * part[f"{way} nmae"].mean(), "median %": 100 * part[f"{way} nmae"].median()}
@@ -185,8 +186,9 @@ def floors(frame: pd.DataFrame) -> pd.DataFrame:
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, and only the default, FedMD and pooled.")
 @click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
-def main(name: str, data: Path, period: str, seeds: int, quick: bool, chosen: Sequence[str]) -> None:
-    """Measure all ways on one data set and write benchmarks/results/."""
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+def main(name: str, data: Path, period: str, seeds: int, quick: bool, chosen: Sequence[str], out: Path) -> None:
+    """Measure all ways on one data set and keep what was measured as JSON."""
     setting = SETTINGS[name]
     file = data / setting.file
     if not file.exists():
@@ -202,7 +204,7 @@ def main(name: str, data: Path, period: str, seeds: int, quick: bool, chosen: Se
     with pd.option_context("display.width", 160, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
         print(floors(frame), "\n")
         print(table(frame, "local"), "\n")
-    RESULTS.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     kept = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe(),
@@ -210,9 +212,9 @@ def main(name: str, data: Path, period: str, seeds: int, quick: bool, chosen: Se
         "rows": {key: asdict(row) for key, row in rows.items()},
         "measured": found,
     }
-    out = RESULTS / f"energy-{name}-{period}{'-quick' if quick else ''}.json"
-    out.write_text(json.dumps(kept), encoding="utf-8")
-    print(f"written: {out}")
+    written = out / f"energy-{name}-{period}{'-quick' if quick else ''}.json"
+    written.write_text(json.dumps(kept), encoding="utf-8")
+    print(f"written: {written}")
 
 
 if __name__ == "__main__":
