@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(WRONG)
     except OSError as error:
-        click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = ". Free some space, or choose another folder with --out" if error.errno == errno.ENOSPC else ""
+        click.echo(f"error: {place}{error.strerror or error}{remedy}", err=True)
         sys.exit(WRONG)
 
 
