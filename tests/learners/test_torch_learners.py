@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedstill.errors import ConfigError, LearnerError
+from fedstill.errors import LearnerError
+from fedstill.tasks.forecast import Forecast
 from fedstill.testing.learners import CLASSES, QUANTILES, ParametricContract, rows, signal
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
@@ -21,7 +22,7 @@ class TestTorchMLP(ParametricContract):
 class TestTorchSequence(ParametricContract):
     def make(self, outputs, seed=0):
         return TorchSequence(
-            outputs, seed, sequence=(1, 5), channels=4, hidden=(16,), epochs=16, batch=50, learning_rate=0.04,
+            outputs, seed, sequence=4, channels=4, hidden=(16,), epochs=16, batch=50, learning_rate=0.04,
             decay=1.0,
         )  # fmt: skip
 
@@ -46,21 +47,21 @@ def test_the_convolution_sees_the_order_of_time():
     assert np.abs(learner.predict(X)[:, 1] - y).mean() < 0.1
 
 
-@pytest.mark.parametrize("sequence", [(3,), (4, 4), (5, 2), (0, 2, 4)])
-def test_a_sequence_has_a_start_and_a_stop(sequence):
-    with pytest.raises(ConfigError, match="sequence"):
-        TorchSequence(QUANTILES, sequence=sequence)
-
-
-def test_a_sequence_ends_within_the_row():
+def test_the_sequence_is_the_last_columns_and_at_most_all_of_them():
+    """24 recent hours, as the forecasting task lays its inputs out, are the default."""
     X, y = rows(QUANTILES)
-    with pytest.raises(LearnerError, match="column 7"):
-        TorchSequence(QUANTILES, sequence=(0, 7)).fit(X, y)
+    whole = [TorchSequence(QUANTILES, sequence=length, epochs=1).fit(X, y).predict(X) for length in (0, 6, 24)]
+    assert np.array_equal(whole[0], whole[1])
+    assert np.array_equal(whole[0], whole[2])
+    assert not np.array_equal(whole[0], TorchSequence(QUANTILES, sequence=4, epochs=1).fit(X, y).predict(X))
+    task = Forecast()
+    recent = TorchSequence(task.outputs).options["sequence"]
+    assert task.recent_columns == (len(task.features) - recent, len(task.features))
 
 
 def test_columns_beside_the_sequence_count():
     X, y = rows(QUANTILES)
-    learner = TorchSequence(QUANTILES, sequence=(2, 6), epochs=30, learning_rate=0.02, decay=1.0).fit(X, y)
+    learner = TorchSequence(QUANTILES, sequence=4, epochs=30, learning_rate=0.02, decay=1.0).fit(X, y)
     assert np.corrcoef(learner.predict(X)[:, 1], signal(X))[0, 1] > 0.9
 
 

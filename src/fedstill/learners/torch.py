@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fedstill.errors import ConfigError, LearnerError
+from fedstill.errors import LearnerError
 from fedstill.labels import Array, Outputs, Parameters, Space
 from fedstill.learners.base import BaseLearner
 from fedstill.learners.options import Option, need
@@ -220,7 +220,8 @@ class TorchSequence(_Network):
     outputs, seed:
         As for every learner.
     sequence:
-        (start, stop): the columns of X that are the history in the order of time; without it all of them.
+        So many of the last columns of X are the recent history, oldest first: 24 as the forecasting task lays its
+        inputs out. 0, or more than there are columns: all of them.
     channels:
         Numbers per step that the convolutions carry.
     hidden, epochs, batch, learning_rate, decay:
@@ -230,40 +231,24 @@ class TorchSequence(_Network):
     kind = "torch_sequence"
     OPTIONS: ClassVar = {
         **TorchMLP.OPTIONS,
-        "sequence": Option((), 0, 1_000_000),
+        "sequence": Option(24, 0, 1_000_000),
         "channels": Option(16, 1, 10_000),
     }
 
-    def __init__(self, outputs: Outputs, seed: int = 0, **options: Any) -> None:
-        super().__init__(outputs, seed, **options)
-        sequence = self.options["sequence"]
-        if sequence and (len(sequence) != 2 or sequence[0] >= sequence[1]):
-            raise ConfigError(
-                f"TorchSequence cannot take sequence = {sequence}",
-                remedy="Give the first column of the history and the one after its last, as in (0, 168)",
-            )
-
-    def _range(self, n_features: int) -> tuple[int, int]:
-        start, stop = self.options["sequence"] or (0, n_features)
-        if stop > n_features:
-            raise LearnerError(
-                f"the sequence ends at column {stop} but X has {n_features}",
-                remedy="Change the option 'sequence'",
-            )
-        return start, stop
+    def _length(self, n_features: int) -> int:
+        return min(self.options["sequence"] or n_features, n_features)
 
     def _build(self, n_features: int) -> Any:
-        start, stop = self._range(n_features)
-        length, channels = stop - start, 1
+        length, channels = self._length(n_features), 1
+        static = n_features - length
         layers: list[Any] = []
         while length > 8 or not layers:
             layers += [nn.Conv1d(channels, self.options["channels"], 5, stride=2, padding=2), nn.ReLU()]
             length, channels = (length + 1) // 2, self.options["channels"]
-        static = n_features - (stop - start)
         encoder = nn.Sequential(*layers, nn.Flatten())
         return nn.ModuleDict({"encoder": encoder, "head": self._head(length * channels + static)})
 
     def _say(self, net: Any, Z: Any) -> Any:
-        start, stop = self._range(Z.shape[1])
-        history = net["encoder"](Z[:, None, start:stop])
-        return net["head"](torch.cat([history, Z[:, :start], Z[:, stop:]], dim=1))
+        start = Z.shape[1] - self._length(Z.shape[1])
+        history = net["encoder"](Z[:, None, start:])
+        return net["head"](torch.cat([history, Z[:, :start]], dim=1))
