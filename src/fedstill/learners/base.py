@@ -13,7 +13,7 @@ from fedstill.errors import LearnerError
 from fedstill.labels import Array, Outputs, Parameters
 from fedstill.learners import store
 from fedstill.learners.options import Option, brief, check_options, check_outputs
-from fedstill.learners.rows import Rows, check_matrix, tidy
+from fedstill.learners.rows import Rows, Scale, check_matrix, check_parameters, tidy
 
 
 @runtime_checkable
@@ -182,3 +182,51 @@ class BaseLearner(ABC):
     @abstractmethod
     def _read(self, folder: Path) -> None:
         """Read them; any exception means that they are not what they should be."""
+
+
+class BaseNetwork(BaseLearner):
+    """What all networks share: their options, and parameters that are shared on a common scale only.
+
+    `fit` and `distil` put rows on a scale of their own (`Scale`). Averaged networks must share one: after
+    `initialise` and `set_parameters` rows are taken as they come, on the federation's common scale, and only
+    clipped to +-3. Therefore `parameters` after `fit` or `distil` is refused.
+
+    A network fills in `_arrays` and `_take`.
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Option]] = {
+        "hidden": Option((64,), 1, 100_000),
+        "epochs": Option(80, 1, 100_000),
+        "batch": Option(64, 1, 1_000_000),
+        "learning_rate": Option(0.004, 1e-9, 10),
+        "decay": Option(10.0, 0, 1e9),
+    }
+
+    def __init__(self, outputs: Outputs, seed: int = 0, **options: Any) -> None:
+        super().__init__(outputs, seed, **options)
+        self._scale = Scale.common(1)
+
+    def parameters(self) -> Parameters:
+        """Weights and biases; see `Parametric.parameters`."""
+        self._trained()
+        if not self._scale.is_common:
+            raise LearnerError(
+                "this network was fitted on a scale of its own, so its parameters mean nothing to others",
+                remedy="Call initialise and train instead of fit",
+            )
+        return self._arrays()
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Take on weights; see `Parametric.set_parameters`."""
+        n_features = self._trained()
+        check_parameters(self._arrays(), parameters)
+        self._take(parameters)
+        self._scale = Scale.common(n_features)
+
+    @abstractmethod
+    def _arrays(self) -> dict[str, Array]:
+        """Copies of the weights and biases by name."""
+
+    @abstractmethod
+    def _take(self, parameters: Parameters) -> None:
+        """Replace weights and biases by checked ones."""

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 from fedstill.errors import LearnerError
 from fedstill.labels import Array, Outputs, Parameters, Space
 from fedstill.learners import store
-from fedstill.learners.base import BaseLearner
+from fedstill.learners.base import BaseNetwork
 from fedstill.learners.options import Option
-from fedstill.learners.rows import Rows, Scale, check_parameters, check_trained, check_training
+from fedstill.learners.rows import Rows, Scale, check_trained, check_training
 
 Layers = list[tuple[Array, Array]]
 """Weights (inputs, outputs) and bias (outputs,) of each layer."""
@@ -56,7 +56,7 @@ def network_loss(outputs: Outputs, said: Array, target: Array, weight: Array) ->
     return float(loss), each * (expit(-miss) - levels)
 
 
-class MLP(BaseLearner):
+class MLP(BaseNetwork):
     """A multi-layer perceptron (rectified linear units) that says all quantiles, or all classes, at once.
 
     It is trained on the quantile loss itself, so federated averaging needs nothing beside its weights.
@@ -82,18 +82,10 @@ class MLP(BaseLearner):
     """
 
     kind = "mlp"
-    OPTIONS: ClassVar = {
-        "hidden": Option((64,), 1, 100_000),
-        "epochs": Option(80, 1, 100_000),
-        "batch": Option(64, 1, 1_000_000),
-        "learning_rate": Option(0.004, 1e-9, 10),
-        "decay": Option(10.0, 0, 1e9),
-    }
 
     def __init__(self, outputs: Outputs, seed: int = 0, **options: Any) -> None:
         super().__init__(outputs, seed, **options)
         self._layers: Layers = []
-        self._scale = Scale.common(1)
 
     def initialise(self, n_features: int) -> Self:
         """Set start weights (Glorot and Bengio, AISTATS 2010); see `Parametric.initialise`."""
@@ -106,25 +98,14 @@ class MLP(BaseLearner):
         self._scale, self.n_features = Scale.common(n_features), n_features
         return self
 
-    def parameters(self) -> Parameters:
-        """Weights and biases; see `Parametric.parameters`."""
-        self._trained()
-        if not self._scale.is_common:
-            raise LearnerError(
-                "this network was fitted on a scale of its own, so its parameters mean nothing to others",
-                remedy="Call initialise and train instead of fit",
-            )
+    def _arrays(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in self._named(self._layers).items()}
 
-    def set_parameters(self, parameters: Parameters) -> None:
-        """Take on weights; see `Parametric.set_parameters`."""
-        n_features = self._trained()
-        check_parameters(self._named(self._layers), parameters)
+    def _take(self, parameters: Parameters) -> None:
         self._layers = [
             (np.array(parameters[f"weight_{i}"], np.float64), np.array(parameters[f"bias_{i}"], np.float64))
             for i in range(len(self._layers))
         ]
-        self._scale = Scale.common(n_features)
 
     def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
         """Go on with Adam from the present weights; see `Parametric.train`."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from fedstill.errors import LearnerError
 from fedstill.labels import Array, Outputs, Parameters, Space
-from fedstill.learners.base import BaseLearner
+from fedstill.learners.base import BaseNetwork
 from fedstill.learners.options import Option, need
-from fedstill.learners.rows import Rows, Scale, check_parameters, check_trained, check_training
+from fedstill.learners.rows import Rows, Scale, check_trained, check_training
 
 torch = need("torch", "torch")
 tensors = need("safetensors.numpy", "torch")
@@ -38,7 +38,7 @@ def _quiet(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-class _Network(BaseLearner):
+class _Network(BaseNetwork):
     """What both networks share: loss, training by Adam, federated parameters, storage.
 
     Distillation minimises one loss over private and transfer rows, each part with its share of the weight.
@@ -49,16 +49,11 @@ class _Network(BaseLearner):
     Quantiles are learned all at once by the pinball loss, smoothed by a logistic kernel (He, Pan, Tan and
     Zhou, Journal of Econometrics 2023), and sorted when predicted. Classes are learned by cross-entropy
     with the soft targets, which differs from the Kullback-Leibler divergence by a constant.
-
-    `fit` and `distil` put rows on a scale of their own (`Scale`). Averaged networks must share one: after
-    `initialise` and `set_parameters` rows are taken as they come, on the federation's common scale, and
-    only clipped to +-3. Therefore `parameters` after `fit` or `distil` is refused.
     """
 
     def __init__(self, outputs: Outputs, seed: int = 0, **options: Any) -> None:
         super().__init__(outputs, seed, **options)
         self._net: Any = None
-        self._scale = Scale.common(1)
 
     @abstractmethod
     def _build(self, n_features: int) -> Any:
@@ -75,27 +70,13 @@ class _Network(BaseLearner):
         self._scale, self.n_features = Scale.common(n_features), n_features
         return self
 
-    def parameters(self) -> Parameters:
-        """Weights and biases, float32; see `Parametric.parameters`."""
-        self._trained()
-        if not self._scale.is_common:
-            raise LearnerError(
-                "this network was fitted on a scale of its own, so its parameters mean nothing to others",
-                remedy="Call initialise and train instead of fit",
-            )
-        return self._arrays()
-
     def _arrays(self) -> dict[str, Array]:
         return {name: array.detach().numpy().copy() for name, array in self._net.named_parameters()}
 
-    def set_parameters(self, parameters: Parameters) -> None:
-        """Take on weights; see `Parametric.set_parameters`."""
-        n_features = self._trained()
-        check_parameters(self._arrays(), parameters)
+    def _take(self, parameters: Parameters) -> None:
         with torch.no_grad():
             for name, array in self._net.named_parameters():
                 array.copy_(torch.tensor(np.array(parameters[name], np.float32)))
-        self._scale = Scale.common(n_features)
 
     def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
         """Go on with Adam from the present weights; see `Parametric.train`."""
@@ -196,13 +177,6 @@ class TorchMLP(_Network):
     """A multi-layer perceptron on the columns as they are."""
 
     kind = "torch_mlp"
-    OPTIONS: ClassVar = {
-        "hidden": Option((64,), 1, 100_000),
-        "epochs": Option(80, 1, 100_000),
-        "batch": Option(64, 1, 1_000_000),
-        "learning_rate": Option(0.004, 1e-9, 10),
-        "decay": Option(10.0, 0, 1e9),
-    }
 
     def _build(self, n_features: int) -> Any:
         return self._head(n_features)
@@ -230,7 +204,7 @@ class TorchSequence(_Network):
 
     kind = "torch_sequence"
     OPTIONS: ClassVar = {
-        **TorchMLP.OPTIONS,
+        **BaseNetwork.OPTIONS,
         "sequence": Option(24, 0, 1_000_000),
         "channels": Option(16, 1, 10_000),
     }
