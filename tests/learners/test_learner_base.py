@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedstill.errors import ConfigError, LearnerError, MissingExtra
 from fedstill.labels import Outputs, Space
+from fedstill.learners import options
 from fedstill.learners.base import Parametric
 from fedstill.learners.lightgbm import LightGBM
 from fedstill.learners.networks import MLP, Linear
@@ -151,9 +150,18 @@ def test_outputs_without_meaning_are_refused(outputs):
         LightGBM(outputs)
 
 
-def test_a_missing_library_names_its_extra():
-    with pytest.raises(MissingExtra, match=re.escape('pip install "fedstill[torch]"')):
-        need("fedstill_has_no_such_module", "torch")
+def test_a_missing_library_says_what_to_install():
+    with pytest.raises(MissingExtra, match=r"no_such_module.* Run: pip install that one"):
+        need("fedstill_has_no_such_module", "that one")
+
+
+def test_a_missing_system_library_is_not_told_to_pip(monkeypatch):
+    def absent(_: str) -> None:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(options, "import_module", absent)
+    with pytest.raises(MissingExtra, match=r"libgomp.* Install the system library"):
+        need("lightgbm", "lightgbm")
 
 
 def test_scale_by_hand():

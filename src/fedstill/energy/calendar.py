@@ -202,7 +202,7 @@ def _is_holiday(day: Array, country: str, subdivision: str | None) -> Array:
         raise MissingExtra(
             "public holidays need the package holidays",
             where="country",
-            remedy='pip install "fedstill[holidays]"',
+            remedy="Run: pip install holidays",
         ) from None
     countries = holidays.list_supported_countries()
     if country not in countries:

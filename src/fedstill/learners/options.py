@@ -85,12 +85,14 @@ def brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(". ")
 
 
-def need(module: str, extra: str) -> Any:
-    """Import a library that an extra brings. Raises MissingExtra where it is absent or cannot be loaded."""
+def need(module: str, packages: str) -> Any:
+    """Import a library of an extra, which `packages` bring. Raises MissingExtra where it cannot be had."""
     try:
         return import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a system library beneath it is missing
+    except (ImportError, OSError) as error:
+        absent = isinstance(error, ImportError)
+        system = "Install the system library that it names (on Debian libgomp is libgomp1)"
         raise MissingExtra(
             f"the library '{module}' cannot be used: {brief(error)}",
-            remedy=f'Run: pip install "fedstill[{extra}]"',
+            remedy=f"Run: pip install {packages}" if absent else system,
         ) from error

@@ -17,8 +17,8 @@ from fedstill.learners.base import BaseNetwork
 from fedstill.learners.options import Option, need
 from fedstill.learners.rows import Rows, Scale, check_trained, check_training
 
-torch = need("torch", "torch")
-tensors = need("safetensors.numpy", "torch")
+torch = need("torch", "torch safetensors")
+tensors = need("safetensors.numpy", "safetensors")
 nn = torch.nn
 
 BANDWIDTH = 0.01

@@ -12,7 +12,7 @@ from fedstill.learners.base import BaseLearner
 from fedstill.learners.options import Option, need
 from fedstill.learners.rows import Rows
 
-xgb = need("xgboost", "xgboost")
+xgb = need("xgboost", "xgboost-cpu")
 
 
 class XGBoost(BaseLearner):
