@@ -1,9 +1,11 @@
 """A whole federation on one machine, in the habits of scikit-learn: describe it, `run()` it, look at the history.
 
-task = Forecast(test=("2017-01-01", "2018-01-01"))
-members = [Member("plant-a", load_a, "lightgbm"), Member("plant-b", load_b, "extra_trees")]
-history = Federation(task, members, public_load).run()
-print(history.table())
+For example::
+
+    task = Forecast(test=("2017-01-01", "2018-01-01"))
+    members = [Member("plant-a", load_a, "lightgbm"), Member("plant-b", load_b, "extra_trees")]
+    history = Federation(task, members, public_load).run()
+    print(history.table())
 """
 
 from __future__ import annotations
@@ -120,6 +122,7 @@ class Federation:
         self.makes = {one.name: make_model(one, task.outputs, seed) for one in self.members}
         self.strategy = self._ready(strategy, options or {})
         self.plan = self._plan(rounds, quorum)
+        self.coordinator = Coordinator(self.plan, self.strategy, self.codec)
         self.settings = dict(settings) if settings else self._described()
 
     def prepare(self) -> dict[str, Prepared]:
@@ -155,7 +158,7 @@ class Federation:
             observe(seen)
 
         with self._exchange(prepared) as exchange:
-            state, traffic = run(Coordinator(self.plan, self.strategy, self.codec), exchange, observe=watch)
+            state, traffic = run(self.coordinator, exchange, observe=watch)
             if state.phase is Phase.FAILED:
                 told = exchange.call(notes, dict.fromkeys(prepared, ()))
                 raise RunError(failure(closings, told), remedy="Mend what the participants say, or lower the quorum")

@@ -1,8 +1,10 @@
 """A participant's kept model as a folder: everything that a forecast from new data needs, without pickle.
 
-model.json      what it is: task, scales, the kept blend, the floor
-own/            its own model, where the blend uses it
-distilled/      the model that learned from the federation, where the blend uses it
+The folder holds::
+
+    model.json      what it is: task, scales, the kept blend, the floor
+    own/            its own model, where the blend uses it
+    distilled/      the model that learned from the federation, where the blend uses it
 """
 
 from __future__ import annotations

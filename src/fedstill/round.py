@@ -226,7 +226,7 @@ class Coordinator:
         return state
 
     def _open(self, state: State, now: float) -> Step:
-        if state.round == self._rounds:
+        if state.round == self.rounds:
             return replace(state, phase=Phase.FINISHED), (Finished(state.round),)
         opened = replace(
             state,
@@ -278,7 +278,7 @@ class Coordinator:
 
     def _miss(self, state: State, now: float, effect: QuorumMissed) -> Step:
         missed = state.missed + 1
-        if missed >= min(self.plan.patience, self._rounds):
+        if missed >= min(self.plan.patience, self.rounds):
             why = (
                 f"round {state.round} had {len(effect.answered)} of the {effect.quorum} answers it needs, "
                 f"the {missed}. time in a row"
@@ -296,7 +296,8 @@ class Coordinator:
         return Ask(state.round, self.strategy.recipe)
 
     @property
-    def _rounds(self) -> int:
+    def rounds(self) -> int:
+        """Rounds that will be run: references run none, whatever the plan says."""
         return self.plan.rounds if self.strategy.rounds is None else self.strategy.rounds
 
     def _objection(self, state: State, reply: Reply) -> str:

@@ -99,7 +99,7 @@ def _facts(federation: Federation, codec: str) -> dict[str, Any]:
         "features": len(federation.task.features),
         "strategy": federation.strategy.name,
         "release": str(federation.strategy.recipe.release),
-        "rounds": _rounds(federation),
+        "rounds": federation.coordinator.rounds,
         "quorum": federation.plan.quorum,
         "codec": codec,
         "transfer_items": federation.plan.n_items,
@@ -117,16 +117,10 @@ def _facts(federation: Federation, codec: str) -> dict[str, Any]:
     }
 
 
-def _rounds(federation: Federation) -> int:
-    """Rounds that will be run: references run none, whatever the file says."""
-    return federation.plan.rounds if federation.strategy.rounds is None else federation.strategy.rounds
-
-
 def _released(facts: Mapping[str, Any]) -> str:
-    inputs = f"models of {facts['features']} inputs"
     if facts["release"] == Kind.LABELS:
         return f"soft labels about {facts['transfer_items']} public items of {facts['features']} inputs"
-    return f"the {facts['release']} of {inputs}"
+    return f"the {facts['release']} of models of {facts['features']} inputs"
 
 
 def report(folder: Path, *, as_json: bool) -> None:
@@ -181,7 +175,7 @@ class _Progress:
         self._heard = 0
         self._kinds = {party: make.kind for party, make in federation.makes.items()}
         self._bar = tqdm(
-            total=_rounds(federation),
+            total=federation.coordinator.rounds,
             desc="rounds",
             file=sys.stderr,
             disable=quiet or None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,13 +24,16 @@ Naive = Literal["day", "week", "mixed"]
 class Known:
     """A site's load as it is known at the issue time of each row's day. Arrays have one element an interval."""
 
-    def __init__(self, load: SiteLoad, issue_hour: int) -> None:
+    def __init__(
+        self, load: SiteLoad, issue_hour: int, country: str | None = None, subdivision: str | None = None
+    ) -> None:
         self.zone = load.zone
         self.index = pd.DatetimeIndex(load.data.index)
         self.load: Array = load.data["load_kw"].to_numpy(np.float64)
         self.step = pd.Timedelta(load.step).to_timedelta64().astype("timedelta64[ns]")
-        self._calendar = local_calendar(self.index, load.zone)
-        self.day = self._calendar.day
+        self.calendar: LocalCalendar = local_calendar(self.index, load.zone, country, subdivision)
+        self.day = self.calendar.day
+        self._stamps: dict[int, Array] = {}
         self._start = utc_stamps(self.index)
         # The issue time of a row is a wall-clock hour on the local day before.
         days, self._which = np.unique(self.day, return_inverse=True)
@@ -37,40 +41,37 @@ class Known:
         issued = local.tz_localize(load.zone, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward")
         self._issued = utc_stamps(issued.tz_convert("UTC"))
 
-    def calendar(self, country: str | None, subdivision: str | None) -> LocalCalendar:
-        """The local calendar with holidays."""
-        return local_calendar(self.index, self.zone, country, subdivision)
-
     def _issue_of(self, values: Array) -> Array:
         """A value a day, spread over the day's rows."""
         return values[self._which]
 
-    def at(self, stamps: pd.DatetimeIndex, values: Array | None = None) -> Array:
-        """The load (or `values`) at UTC stamps; NaN where there is none or it is not known at issue time."""
+    def _back(self, days: int) -> Array:
+        """UTC stamps of the same wall-clock time so many days back; worked out once, since every lag asks again."""
+        if days not in self._stamps:
+            self._stamps[days] = utc_stamps(days_back(self.index, self.zone, days))
+        return self._stamps[days]
+
+    def back(self, days: int, values: Array | None = None) -> Array:
+        """The load (or `values`) so many days back; NaN where there is none or it is not known at issue time."""
         values = self.load if values is None else values
-        when = utc_stamps(stamps)
+        when = self._back(days)
         position = (when - self._start[0]) // self.step
         inside = (position >= 0) & (position < len(values)) & (when + self.step <= self._issue_of(self._issued))
         return np.where(inside, values[np.clip(position, 0, len(values) - 1)], np.nan)
 
     def lag(self, k: int, values: Array | None = None) -> Array:
         """Same time of day, `k` days back from the last day on which that time is known."""
-        near = days_back(self.index, self.zone, k)
-        return np.where(
-            self._reaches_yesterday(),
-            self.at(near, values),
-            self.at(days_back(self.index, self.zone, k + 1), values),
-        )
+        return np.where(self._reaches_yesterday, self.back(k, values), self.back(k + 1, values))
 
+    @cached_property
     def _reaches_yesterday(self) -> Array:
         """Whether the same time yesterday is known at issue time."""
-        yesterday = utc_stamps(days_back(self.index, self.zone, 1))
-        known: Array = yesterday + self.step <= self._issue_of(self._issued)
+        known: Array = self._back(1) + self.step <= self._issue_of(self._issued)
         return known
 
     def days_to_base(self, naive: Naive) -> Array:
         """How many days back the naive rule looks (for "mixed": its nearer part)."""
-        return np.where(naive == "week", 7, np.where(self._reaches_yesterday(), 1, 2))
+        return np.where(naive == "week", 7, np.where(self._reaches_yesterday, 1, 2))
 
     def holiday_days_before(self, holiday: Array, back: Array) -> Array:
         """Whether the day so many days before was a holiday."""

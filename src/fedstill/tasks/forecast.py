@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from fedstill.energy.calendar import days_back, local_calendar
+from fedstill.energy.calendar import local_calendar
 from fedstill.energy.frame import SiteLoad, resample, window
 from fedstill.energy.known import RECENT_HOURS, Known, Naive, utc_stamps
 from fedstill.errors import ConfigError, DataError
@@ -317,8 +317,8 @@ class Forecast:
         future:
             Keep rows whose own load is not known yet: what is to be forecast.
         """
-        known = Known(load, self.issue_hour)
-        rules = {"naive_day": known.lag(1), "naive_week": known.at(days_back(known.index, load.zone, 7))}
+        known = Known(load, self.issue_hour, self.country, self.subdivision)
+        rules = {"naive_day": known.lag(1), "naive_week": known.back(7)}
         rules["naive_mixed"] = (rules["naive_day"] + rules["naive_week"]) / 2
         base = rules[f"naive_{self.naive}"]
         X = np.column_stack(self._columns(load, known, base, scale)).astype(np.float32)
@@ -340,7 +340,7 @@ class Forecast:
 
     def _columns(self, load: SiteLoad, known: Known, base: Array, scale: float) -> list[Array]:
         """The columns of X, in the order of `features`."""
-        calendar = known.calendar(self.country, self.subdivision)
+        calendar = known.calendar
         angle = calendar.minute * (2 * np.pi / 1440)
         columns: list[Array] = [np.sin(angle), np.cos(angle)]
         columns += [calendar.weekday == i for i in range(7)]
