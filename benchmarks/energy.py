@@ -1,12 +1,13 @@
 """Measure how well enterprises forecast alone, together, and with all their data pooled.
 
-    python benchmarks/energy.py pjm --period development --seeds 2 --quick
+    python benchmarks/energy.py pjm --seeds 2 --quick
     python benchmarks/energy.py cambridge --period final
+    python benchmarks/energy.py pjm --weeks 26 --row "grouped (default)" --row "pooled lightgbm"
 
-Each participant has six weeks of private history; the weeks are spread over a year, and which participant has which
-weeks and which kind of model is drawn by the seed. The transfer set is a year of sites that do not take part. All are
-judged on the whole year that follows. Decisions are made on the development period; the final one is run afterwards,
-to report.
+Each participant has some weeks of private history (six, unless said otherwise), spread over the time before the test;
+which participant has which weeks and which kind of model is drawn by the seed. The transfer set is of sites that do
+not take part. Test days are never learned from. Decisions are made on the development period; the final one is run
+afterwards, to report. Rows that have been measured before, on the same period and weeks, stay in the file of results.
 """
 
 from __future__ import annotations
@@ -14,57 +15,67 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
-from scipy import stats
+from common import half_width, keep
 from tqdm import tqdm
 
 from fedstill.energy.frame import Layout, SiteLoad, read, window
-from fedstill.environment import describe
 from fedstill.federation import Federation, History
-from fedstill.members import Member
+from fedstill.members import Member, make_model
+from fedstill.sites import loss
 from fedstill.tasks.forecast import Forecast
 
 RESULTS = Path(__file__).parent / "results"
-WEEKS = 6
 LEARNERS = ("lightgbm", "extra_trees", "mlp", "xgboost", "hist_gradient_boosting", "linear", "lightgbm", "mlp")
+UTILITIES = ("pjm_hourly.parquet", Layout(timezone="America/New_York"))
+BUILDINGS = ("cambridge_buildings.parquet", Layout(timezone="Europe/London"))
+SECTORS = ("enernoc_sectors.parquet", Layout(timezone="UTC"))
+ZONES = ("tetouan_zones.parquet", Layout(timezone="UTC"))
+OFFICES = tuple(f"cam_{i}" for i in (36, 109, 31, 64))
+"""The Cambridge buildings that make the transfer set and never take part."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A data set, who takes part, and the years of history; the year after each is the test."""
+    """A data set, who takes part, and whose days are public."""
 
-    file: str
-    layout: Layout
-    participants: tuple[str, ...]
+    source: tuple[str, Layout]
+    participants: tuple[str, ...] | None
+    public_source: tuple[str, Layout]
     public: tuple[str, ...]
-    years: Mapping[str, int]
-    country: str
+    country: str | None
+    periods: Mapping[str, tuple[str, str, str]]
+    """Where histories begin, where the test begins (and histories end), where it ends. None of a public day is
+    later than the histories."""
 
 
+def year_after_year(year: int) -> tuple[str, str, str]:
+    """Histories in one year, the test in the next."""
+    return f"{year}-01-01", f"{year + 1}-01-01", f"{year + 2}-01-01"
+
+
+TWELVE = tuple(f"cam_{i}" for i in (11, 56, 97, 0, 3, 112, 83, 26, 41, 25, 22, 52))
+CAMBRIDGE = {"development": year_after_year(2017), "final": year_after_year(2018)}
 SETTINGS = {
     "pjm": Setting(
-        "pjm_hourly.parquet",
-        Layout(timezone="America/New_York"),
+        UTILITIES,
         ("AEP", "COMED", "DAYTON", "DEOK", "DOM", "DUQ", "EKPC", "FE"),
+        UTILITIES,
         ("PJMW",),
-        {"development": 2014, "final": 2016},
         "US",
+        {"development": year_after_year(2014), "final": year_after_year(2016)},
     ),
-    "cambridge": Setting(
-        "cambridge_buildings.parquet",
-        Layout(timezone="Europe/London"),
-        tuple(f"cam_{i}" for i in (11, 56, 97, 0, 3, 112, 83, 26, 41, 25, 22, 52)),
-        tuple(f"cam_{i}" for i in (36, 109, 31, 64)),
-        {"development": 2017, "final": 2018},
-        "GB",
-    ),
+    "cambridge": Setting(BUILDINGS, TWELVE, BUILDINGS, OFFICES, "GB", CAMBRIDGE),
+    "cambridge40": Setting(BUILDINGS, None, BUILDINGS, OFFICES, "GB", CAMBRIDGE),
+    "enernoc": Setting(SECTORS, None, BUILDINGS, OFFICES, None, {"final": ("2012-01-11", "2012-09-01", "2013-01-01")}),
+    "tetouan": Setting(ZONES, None, UTILITIES, ("PJMW",), None, {"final": ("2017-01-11", "2017-09-01", "2017-12-31")}),
 }
 
 
@@ -76,51 +87,123 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 1
     learner: str | None = None
+    companions: bool = True
 
 
+NETWORK: dict[str, Any] = {"rounds": 30, "learner": "mlp"}
 ROWS = {
-    "pooled": Row("pooled"),
-    "pooled lightgbm": Row("pooled", learner="lightgbm"),
-    "fedmd": Row("fedmd"),
-    "fedmd median": Row("fedmd", {"aggregate": "median"}),
+    "pooled lightgbm": Row("pooled", learner="lightgbm", companions=False),
+    "pooled mlp": Row("pooled", learner="mlp", companions=False),
+    "pooled, own kinds": Row("pooled", companions=False),
+    "pooled, with companions": Row("pooled"),
+    "no companions": Row("grouped", companions=False),
     "grouped (default)": Row("grouped"),
     "grouped client": Row("grouped", {"select": "client"}),
     "grouped item": Row("grouped", {"select": "item"}),
     "grouped mean": Row("grouped", {"select": "mean"}),
-    "grouped 3 groups, own group teaches": Row("grouped", {"groups": 3, "audience": "group"}),
+    "grouped, own group teaches": Row("grouped", {"groups": 3, "audience": "group"}),
     "grouped (default), 3 rounds": Row("grouped", rounds=3),
-    "fedavg mlp, 30 rounds": Row("fedavg", rounds=30, learner="mlp"),
+    "fedmd": Row("fedmd"),
+    "fedmd, certainty": Row("fedmd", {"aggregate": "certainty"}),
+    "fedmd, precision": Row("fedmd", {"aggregate": "precision"}),
+    "dsfl": Row("dsfl"),
+    "selective": Row("selective"),
+    "ktpfl": Row("ktpfl"),
+    "comet": Row("comet"),
+    "fedavg": Row("fedavg", **NETWORK),
+    "fedavg + fine-tuning": Row("fedavg", {"tune": 5}, **NETWORK),
+    "fedprox": Row("fedprox", **NETWORK),
+    "fedper": Row("fedper", **NETWORK),
+    "clustered": Row("clustered", **NETWORK),
 }
+QUICK = ("pooled lightgbm", "fedmd", "grouped (default)")
+GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
+    "lightgbm": ({}, {"leaves": 7, "rounds": 100}, {"leaves": 7, "rounds": 300, "learning_rate": 0.03}, {"rounds": 60}),
+    "xgboost": ({}, {"rounds": 50}, {"rounds": 300, "learning_rate": 0.03}),
+    "hist_gradient_boosting": ({}, {"rounds": 60}, {"leaves": 7}),
+    "extra_trees": ({}, {"features": 0.3}, {"features": 0.7}),
+    "mlp": ({}, {"decay": 30.0}, {"decay": 3.0}, {"hidden": (32,), "epochs": 40}),
+    "linear": ({}, {"decay": 100.0}, {"decay": 1.0}),
+}
+"""What "tuned" chooses from, by each site's held-back days."""
 
 
-def members(setting: Setting, sites: Mapping[str, SiteLoad], year: int, seed: int, learner: str | None) -> list[Member]:
+def load(setting: Setting, data: Path, period: str) -> tuple[dict[str, SiteLoad], list[SiteLoad]]:
+    """The participants' load, and the public days: the last year before the test that the public sites have."""
+    named = {"": setting.source, "public": setting.public_source}
+    sites, others = (read(data / file, layout) for file, layout in named.values())
+    chosen = setting.participants or tuple(sorted(set(sites) - set(setting.public)))
+    first, test, _ = setting.periods[period]
+    public = [window(others[name], first, test) for name in setting.public]
+    if any(one.data["load_kw"].notna().sum() < 5000 for one in public):
+        ends = [one.data["load_kw"].last_valid_index() for one in (others[name] for name in setting.public)]
+        last = min(ends).year
+        public = [window(others[name], f"{last - 1}-01-01", f"{last}-01-01") for name in setting.public]
+    return {name: sites[name] for name in chosen}, public
+
+
+def members(
+    setting: Setting, sites: Mapping[str, SiteLoad], period: str, weeks: int, seed: int, row: Row
+) -> list[Member]:
     """Participants with their weeks and learners as the seed draws them."""
-    rng = np.random.default_rng(seed)
-    n = len(setting.participants)
-    starts = [date(year, 1, 11) + timedelta(days=round(k * (350 - 7 * WEEKS) / (n - 1))) for k in rng.permutation(n)]
+    first, test, _ = setting.periods[period]
+    rng, n = np.random.default_rng(seed), len(sites)
+    begin = date.fromisoformat(first) + timedelta(days=10)
+    free = (date.fromisoformat(test) - begin).days - 5 - 7 * weeks
+    starts = [begin + timedelta(days=round(k * max(free, 0) / (n - 1))) for k in rng.permutation(n)]
     kinds = [LEARNERS[k % len(LEARNERS)] for k in rng.permutation(n)]
     return [
-        Member(name, sites[name], learner or kind, {}, (str(start), str(start + timedelta(weeks=WEEKS))))
-        for name, start, kind in zip(setting.participants, starts, kinds, strict=True)
+        Member(
+            name,
+            sites[name],
+            row.learner or kind,
+            {},
+            (str(start), str(min(start + timedelta(weeks=weeks), date.fromisoformat(test)))),
+            None if row.companions else (),
+        )
+        for name, start, kind in zip(sites, starts, kinds, strict=True)
     ]
 
 
-def run(setting: Setting, sites: Mapping[str, SiteLoad], year: int, seed: int, row: Row) -> History:
-    """One run."""
-    task = Forecast(test=(f"{year + 1}-01-01", f"{year + 2}-01-01"), country=setting.country)
-    public = [window(sites[name], f"{year}-01-01", f"{year + 1}-01-01") for name in setting.public]
-    federation = Federation(
-        task,
-        members(setting, sites, year, seed, row.learner),
-        public,
-        strategy=row.strategy,
-        options=row.options,
-        rounds=row.rounds,
-        items=3000,
-        workers=2,
-        seed=seed,
-    )
-    return federation.run()
+@dataclass(frozen=True)
+class Bench:
+    """A data set made ready: what all rows share."""
+
+    setting: Setting
+    sites: Mapping[str, SiteLoad]
+    public: Sequence[SiteLoad]
+    period: str
+    weeks: int
+
+    def federation(self, seed: int, row: Row) -> Federation:
+        """The federation of one row."""
+        _, *test = self.setting.periods[self.period]
+        return Federation(
+            Forecast(test=(test[0], test[1]), country=self.setting.country),
+            members(self.setting, self.sites, self.period, self.weeks, seed, row),
+            self.public,
+            strategy=row.strategy,
+            options=row.options,
+            rounds=row.rounds,
+            workers=2,
+            seed=seed,
+        )
+
+    def tuned(self, seed: int) -> dict[str, float]:
+        """Mean nMAE of each participant's own kind alone, its options chosen by its held-back days."""
+        federation = self.federation(seed, Row("local", companions=False))
+        outputs, found = federation.task.outputs, {}
+        for member in federation.members:
+            one = federation.task.prepare(member.name, member.data, member.history).scaled(federation.transfer.scaling)
+            train, valid, exam = one.site.train, one.site.valid, one.examination
+            models = [
+                make_model(replace(member, options=options), outputs, seed)().fit(train.X, train.y)
+                for options in GRIDS[member.learner]
+            ]
+            best = min(models, key=lambda model: loss(outputs, valid.y, model.predict(valid.X)))
+            said = exam.restore(best.predict(exam.X))[:, outputs.median]
+            found[member.name] = float(np.abs(said - exam.actual).mean() / np.abs(exam.actual).mean())
+        return found
 
 
 def measured(history: History) -> list[dict[str, Any]]:
@@ -141,42 +224,63 @@ def measured(history: History) -> list[dict[str, Any]]:
     ]
 
 
-def table(frame: pd.DataFrame, alone: str) -> pd.DataFrame:
-    """A line a row: mean over seeds and participants, and the interval of the gain over working alone."""
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A line a row: mean over seeds and participants, and gains over working alone with their interval over seeds.
+
+    A pooled model counts as it is; everything else as its participant keeps it. "Alone" is the same kind of model with
+    the same companions; "safe" is the same careful blend with the floor, without a federation.
+    """
     lines = []
     for row, part in frame.groupby("row", sort=False):
-        gain = part.groupby("seed").apply(
-            lambda p: 1 - p["federated nmae"].mean() / p[f"{alone} nmae"].mean(), include_groups=False
-        )
-        spread = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain) if len(gain) > 1 else float("nan")
-        ratio = part["federated nmae"] / part[f"{alone} nmae"]
+        way = "distilled" if ROWS[str(row)].strategy == "pooled" else "federated"
+        gains = {
+            rival: [100 * (1 - p[f"{way} nmae"].mean() / p[f"{rival} nmae"].mean()) for _, p in part.groupby("seed")]
+            for rival in ("local", "local_safe")
+        }
+        ratio = part[f"{way} nmae"] / part["local nmae"]
         lines.append(
             {
                 "row": row,
-                "nMAE %": 100 * part["federated nmae"].mean(),
-                "median %": 100 * part["federated nmae"].median(),
-                "CV(RMSE) %": part["federated cvrmse"].mean(),
-                "gain %": 100 * gain.mean(),
-                "+-": 100 * spread,
+                "nMAE %": 100 * part[f"{way} nmae"].mean(),
+                "CV(RMSE) %": part[f"{way} cvrmse"].mean(),
+                "pinball": part[f"{way} pinball"].mean(),
+                "worst nMAE %": 100 * part.groupby("seed")[f"{way} nmae"].max().mean(),
+                "gain on alone %": np.mean(gains["local"]),
+                "+-": half_width(gains["local"]),
+                "gain on safe %": np.mean(gains["local_safe"]),
+                "+- ": half_width(gains["local_safe"]),
                 "no worse %": 100 * (ratio <= 1).mean(),
+                ">2 % worse %": 100 * (ratio > 1.02).mean(),
                 "worst loss %": 100 * (ratio.max() - 1),
                 "kB each": part["bytes"].mean() / 1000,
+                "seeds": part["seed"].nunique(),
             }
         )
     return pd.DataFrame(lines).set_index("row")
 
 
-def floors(frame: pd.DataFrame) -> pd.DataFrame:
+def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """The floors and the models alone, which are the same in every row that keeps each participant's learner."""
-    part = frame[[ROWS[row].learner is None for row in frame["row"]]].drop_duplicates(["seed", "participant"])
-    said = [column.removesuffix(" nmae") for column in part if column.endswith(" nmae")]
-    ways = [way for way in said if way not in ("federated", "distilled")]
-    return pd.DataFrame(
-        {
-            way: {"nMAE %": 100 * part[f"{way} nmae"].mean(), "median %": 100 * part[f"{way} nmae"].median()}
-            for way in ways
-        }
-    ).T
+    lines: dict[str, list[float]] = {}
+    for row, label in (("grouped (default)", "with companions"), ("no companions", "own kind")):
+        part = frame[frame["row"] == row]
+        for column in part if len(part) else ():
+            way, _, name = column.rpartition(" ")
+            if name == "nmae" and way not in ("federated", "distilled") and part[column].notna().all():
+                key = way if "local" not in way else f"{way}, {label}"
+                lines[key] = [100 * part[column].mean(), 100 * part[column].median()]
+    errors = [value for values in tuned.values() for value in values]
+    if errors:
+        lines["local tuned, own kind"] = [100 * float(np.mean(errors)), 100 * float(np.median(errors))]
+    return pd.DataFrame(lines, index=["nMAE %", "median %"]).T
+
+
+def before(file: Path, rows: Sequence[str], seeds: int) -> list[dict[str, Any]]:
+    """What the file of results holds of other rows and seeds."""
+    if not file.exists():
+        return []
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["measured"]
+    return [one for one in found if one["row"] in ROWS and (one["row"] not in rows or one["seed"] >= seeds)]
 
 
 @click.command()
@@ -184,36 +288,40 @@ def floors(frame: pd.DataFrame) -> pd.DataFrame:
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--weeks", type=click.IntRange(2, 51), default=6, show_default=True, help="Of private history.")
 @click.option("--quick", is_flag=True, help="One seed, and only the default, FedMD and pooled.")
 @click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
-def main(name: str, data: Path, period: str, seeds: int, quick: bool, chosen: Sequence[str], out: Path) -> None:
+def main(
+    name: str, data: Path, period: str, seeds: int, weeks: int, quick: bool, chosen: Sequence[str], out: Path
+) -> None:
     """Measure all ways on one data set and keep what was measured as JSON."""
     setting = SETTINGS[name]
-    file = data / setting.file
-    if not file.exists():
-        sys.exit(f"{file} is not there: give the folder of the data sets with --data")
-    sites = read(file, setting.layout)
-    rows = {key: ROWS[key] for key in (chosen or (["pooled", "fedmd", "grouped (default)"] if quick else ROWS))}
-    found = []
-    work = [(seed, key) for seed in range(1 if quick else seeds) for key in rows]
-    for seed, key in tqdm(work, file=sys.stderr):
-        history = run(setting, sites, setting.years[period], seed, rows[key])
+    if period not in setting.periods:
+        sys.exit(f"{name} has no {period} period, only: {', '.join(setting.periods)}")
+    for file, _ in (setting.source, setting.public_source):
+        if not (data / file).exists():
+            sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
+    bench = Bench(setting, *load(setting, data, period), period, weeks)
+    rows = list(chosen or (QUICK if quick else ROWS))
+    seeds = 1 if quick else seeds
+    written = out / f"energy-{name}-{period}{f'-{weeks}weeks' if weeks != 6 else ''}{'-quick' if quick else ''}.json"
+    found = [] if quick else before(written, rows, seeds)
+    for seed, key in tqdm([(seed, key) for seed in range(seeds) for key in rows], file=sys.stderr):
+        history = bench.federation(seed, ROWS[key]).run()
         found += [{"row": key, "seed": seed, **one} for one in measured(history)]
+    tuned = {} if quick else {str(seed): list(bench.tuned(seed).values()) for seed in range(seeds)}
     frame = pd.DataFrame(found)
-    with pd.option_context("display.width", 160, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
-        print(floors(frame), "\n")
-        print(table(frame, "local"), "\n")
-    out.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe(),
-        "setting": {"data": name, "period": period, "seeds": seeds, "weeks": WEEKS},
-        "rows": {key: asdict(row) for key, row in rows.items()},
-        "measured": found,
-    }
-    written = out / f"energy-{name}-{period}{'-quick' if quick else ''}.json"
-    written.write_text(json.dumps(kept), encoding="utf-8")
+    frame = frame.sort_values("row", key=lambda row: row.map(list(ROWS).index), kind="stable")
+    with pd.option_context("display.width", 220, "display.max_columns", 30, "display.float_format", "{:.2f}".format):
+        print(floors(frame, tuned), "\n")
+        print(table(frame), "\n")
+    keep(
+        written,
+        {"data": name, "period": period, "weeks": weeks, "tuned": tuned},
+        {key: ROWS[key] for key in dict.fromkeys(frame["row"])},
+        found,
+    )
     print(f"written: {written}")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -28,3 +31,206 @@ def test_the_energy_benchmark_measures_one_row(tmp_path: Path) -> None:
     assert len(kept["measured"]) == 8
     assert all(0 < one["federated nmae"] < one["floor nmae"] for one in kept["measured"])
     assert "naive_mixed" in told.stdout
+
+
+@pytest.fixture
+def classes(monkeypatch):
+    """The benchmark of classes as a module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("classes")
+
+
+@pytest.mark.parametrize("alpha", [0.1, 5.0])
+def test_every_image_is_dealt_once_and_everyone_gets_some(classes, alpha):
+    y = np.repeat(np.arange(10), 100)
+    hands = classes.deal(y, 30, alpha, np.random.default_rng(0))
+    assert sorted(np.concatenate(hands).tolist()) == list(range(1000))
+    assert min(len(hand) for hand in hands) >= classes.LEAST
+
+
+def test_a_small_alpha_deals_few_classes(classes):
+    y = np.repeat(np.arange(10), 100)
+
+    def biggest_class(alpha):
+        hands = classes.deal(y, 10, alpha, np.random.default_rng(0))
+        return np.mean([np.bincount(y[hand]).max() / len(hand) for hand in hands])
+
+    assert biggest_class(0.1) > 0.4 > biggest_class(5.0)
+
+
+def test_labels_break_as_they_are_told_to(classes):
+    said = np.array([[0.7, 0.2, 0.1]])
+    assert classes.BREAKS["reversed"](said, 0).tolist() == [[0.1, 0.2, 0.7]]
+    np.testing.assert_allclose(classes.BREAKS["inverted"](said, 0), [[0.15, 0.4, 0.45]])
+    np.testing.assert_allclose(classes.BREAKS["random"](said, 0).sum(axis=1), 1)
+
+
+def test_accuracy_counts_rows_or_their_weight(classes):
+    said, y = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1])
+    assert classes.accuracy(said, y) == pytest.approx(2 / 3, abs=1e-5)
+    assert classes.accuracy(said, y, np.array([1, 2, 1])) == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "mnist_10k.parquet").exists(), reason="the images are not here")
+def test_the_benchmark_of_classes_measures_one_row(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    words = ["mnist", "--quick", "--row", "experts", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "classes.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "classes-mnist-development-quick.json").read_text())
+    assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
+    assert [one["row"] for one in kept["measured"]] == ["pooled"] * 10 + ["experts"] * 10
+    taught = [one for one in kept["measured"] if one["row"] == "experts"]
+    assert all(one["floor"] == 0.1 and one["distilled"] > one["own"] and not one["notes"] for one in taught)
+
+
+@pytest.fixture
+def steel(monkeypatch):
+    """The benchmark of the steel works as a module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("steel")
+
+
+def test_the_lines_of_the_steel_works_share_no_day_with_each_other_the_public_or_the_test(steel):
+    spans = list(steel.spans().values())
+    assert [first for first, _ in spans[1:]] == [last for _, last in spans[:-1]]
+    assert (spans[0][0], spans[-1][1]) == (steel.PUBLIC[1], steel.TEST[0])
+    assert all(sorted(steel.kinds(seed).values()) == sorted(steel.KINDS) for seed in range(3))
+
+
+def test_a_line_holds_back_whole_days_and_is_judged_on_later_ones(steel):
+    days = np.repeat(np.arange(17_532, 17_532 + 365), 2)  # all of 2018
+    table = pd.DataFrame({"signal": np.arange(730.0), "kind": ["a", "b"] * 365, "day": days})
+    task = steel.LoadType("kind", ("a", "b"), ("signal",))
+    one = task.prepare("line", table, ("2018-02-22", "2018-04-05"))
+    blocks = (one.site.train.block, one.site.valid.block, one.examination.block)
+    train, held, judged = (set(rows.tolist()) for rows in blocks)
+    assert not train & held
+    assert train | held == set(range(17_532 + 52, 17_532 + 52 + 42))
+    assert len(held) == 9
+    assert judged == set(range(17_532 + 304, 17_532 + 365))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "steel_industry.parquet").exists(), reason="the load of the steel works is not here")
+def test_the_benchmark_of_the_steel_works_measures_both_tasks(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    words = ["--quick", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "steel.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "steel-quick.json").read_text())
+    assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
+    assert [one["case"] for one in kept["measured"]] == ["load, day ahead"] * 6 + ["type from signals"] * 6
+    assert all(0 < one["federated nmae"] < one["naive_day nmae"] for one in kept["measured"][:6])
+    assert all(one["federated accuracy"] > one["floor accuracy"] > 0.5 for one in kept["measured"][6:])
+
+
+@pytest.fixture
+def lighter(monkeypatch):
+    """The benchmark of lighter students as a module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("lighter")
+
+
+def sized(lighter, data, floor, ensemble, students):
+    """The table of one seed: scores of the floor and the ensemble (1000 bytes), and of students with their bytes."""
+    rows = [{"row": "floor", "score": floor}]
+    rows += [{"row": key, "score": ensemble, "bytes": 1000.0} for key in lighter.ENSEMBLES]
+    rows += [{"row": key, "way": "both", "score": score, "bytes": size} for key, (score, size) in students.items()]
+    frame = pd.DataFrame(rows).assign(data=data, seed=0, parameters=None)
+    return lighter.table(frame, data)
+
+
+def test_what_a_student_keeps_is_worked_out_by_hand(lighter):
+    errors = sized(lighter, "pjm", 0.08, 0.04, {"mlp 8": (0.05, 100.0)}).loc["mlp 8"].iloc[0]
+    assert errors[["size %", "kept %", "gain kept %"]].tolist() == pytest.approx([10, 80, 75])
+    right = sized(lighter, "mnist", 0.1, 0.9, {"mlp 8": (0.81, 100.0)}).loc["mlp 8"].iloc[0]
+    assert right[["size %", "kept %", "gain kept %"]].tolist() == pytest.approx([10, 90, 88.75])
+
+
+def test_an_ensemble_below_the_floor_has_no_gain_to_keep(lighter):
+    shown = sized(lighter, "pjm", 0.04, 0.05, {"mlp 8": (0.05, 100.0)})
+    assert shown["gain kept %"].isna().all()
+    assert lighter.choices({"pjm": shown})["all"]["gain kept 98 %"] == "no gain to keep"
+
+
+def test_the_smallest_student_that_keeps_enough_is_chosen(lighter):
+    students = {"large": (0.04, 500.0), "mlp 64": (0.0402, 200.0), "mlp 8": (0.044, 50.0), "mlp 4": (0.06, 20.0)}
+    chosen = lighter.choices({"pjm": sized(lighter, "pjm", 0.08, 0.04, students)})["pjm"]
+    assert chosen == {
+        "kept 98 %": "mlp 64",
+        "kept 90 %": "mlp 8",
+        "gain kept 98 %": "mlp 64",
+        "gain kept 90 %": "mlp 8",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "mnist_10k.parquet").exists(), reason="the images are not here")
+def test_the_benchmark_of_lighter_students_measures_two_kinds(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    words = ["mnist", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "lighter.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "lighter-mnist-quick.json").read_text())
+    assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
+    by_way = {(one["row"], one.get("way", "")): one for one in kept["measured"]}
+    assert len(by_way) == 10
+    taught, heavy = by_way["mlp 16", "both"], by_way["ensemble, mean", ""]
+    assert taught["parameters"] == 49 * 16 + 16 + 16 * 10 + 10
+    assert taught["bytes"] < 0.3 * heavy["bytes"]
+    assert by_way["mlp 16", "own rows"]["score"] < taught["score"]
+
+
+def test_what_grouping_adds_is_the_largest_difference_of_any_participant(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    traffic = importlib.import_module("traffic")
+    sent = {"fedmd": (100, 200), "grouped client": (100, 200), "grouped item": (93, 201), "sketched": (9, 200)}
+    lines = [
+        {"row": row, "seed": 0, "participant": party, "bytes_up": up + more, "bytes_down": down}
+        for row, (up, down) in sent.items()
+        for party, more in (("a", 0), ("b", 5))
+    ]
+    assert traffic.added(pd.DataFrame(lines)) == {"grouped client": 0, "grouped item": 7}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
+def test_the_benchmark_of_traffic_finds_that_grouping_is_free(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    words = ["pjm", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "traffic.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "traffic-pjm-quick.json").read_text())
+    assert kept["setting"]["bytes_that_grouping_adds"] == {"grouped (default)": 0}
+    up = {row: sum(one["bytes_up"] for one in kept["measured"] if one["row"] == row) for row in kept["rows"]}
+    assert up["sketched 3 groups, 1 speaker a group"] < up["fedmd"] / 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "cambridge_buildings.parquet").exists(), reason="the load of the buildings is not here")
+def test_the_benchmark_of_transfer_sets_measures_one_row(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    words = ["--quick", "--plain", "--row", "weekends", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "transfer_sets.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "transfer-sets-quick.json").read_text())
+    assert len(kept["measured"]) == 8
+    assert all(one["items"] == 300 and one["coverage"] < 0.7 for one in kept["measured"])

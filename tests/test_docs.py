@@ -189,7 +189,7 @@ def test_defaults_of_the_tables_are_those_of_the_code():
 def test_every_learner_is_documented_with_its_options():
     told = table(section("docs/how-to/bring-your-own-model.md", "A model that ships with fedstill"))
     assert set(told) >= set(plugins.BUILT_IN["learners"])
-    for name in set(plugins.BUILT_IN["learners"]) - {"sklearn", "torch_mlp", "torch_sequence"}:
+    for name in set(plugins.BUILT_IN["learners"]) - {"sklearn", "committee", "torch_mlp", "torch_sequence"}:
         for option, given in plugins.resolve("learners", name).OPTIONS.items():
             default = list(given.default) if isinstance(given.default, tuple) else given.default
             assert f"`{option}` {default}" in told[name], f"{name}: {option}"
@@ -367,7 +367,7 @@ from pathlib import Path
 from fedstill import Federation, Forecast, Layout, Member, from_frame, load_model
 from fedstill.energy.synthetic import synthetic
 a, b, public = from_frame(synthetic(n_sites=3, days=120), Layout(timezone="Europe/Berlin")).values()
-task = Forecast(naive="week", test=("2016-04-01", "2016-04-20"))
+task = Forecast(naive="week", test=("2016-04-01", "2016-04-20"), companions=())
 members = [Member("a", a, "alike", {"neighbours": 20}), Member("b", b, "linear")]
 history = Federation(task, members, public, strategy="others", codec="half", items=300).run("out")
 assert history.report.communication.bytes_up < 2 * 300 * 5 * 2 + 800, history.report.communication

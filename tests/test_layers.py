@@ -15,10 +15,10 @@ ROOT = Path(fedstill.__file__).parent
 
 LAYERS = (
     {"errors", "environment"},
-    {"labels"},
+    {"labels", "plugins"},
     {"messages"},
     {"wire"},
-    {"strategy", "codecs", "sites", "grouping", "learners", "plugins"},
+    {"strategy", "flaws", "codecs", "sites", "grouping", "density", "coverage", "learners"},
     {"round", "keep", "algorithms", "energy", "config"},
     {"participant", "tasks", "evaluation"},
     {"transports"},
@@ -30,8 +30,8 @@ LAYERS = (
 )
 """Units (a module or a package), lowest first; each may import from lower layers and from itself."""
 
-CORE = {"errors", "labels", "messages", "wire", "strategy", "codecs", "sites", "grouping", "learners"}
-CORE |= {"round", "keep", "algorithms", "participant"}
+CORE = {"errors", "labels", "messages", "wire", "strategy", "flaws", "codecs", "sites", "grouping", "density"}
+CORE |= {"coverage", "learners", "plugins", "round", "keep", "algorithms", "participant"}
 """Units that know nothing of any task, file or network: they import one another alone."""
 
 PURE = CORE - {"errors", "grouping", "learners"}

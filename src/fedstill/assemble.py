@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -10,17 +12,23 @@ from typing import Any, get_type_hints
 import fastparquet
 import msgspec
 import pandas as pd
+from msgspec import structs
 
 from fedstill import plugins
 from fedstill.config import DataTable, FederationFile, ParticipantTable, convert
-from fedstill.energy import simbench
+from fedstill.energy import simbench, synthetic
 from fedstill.energy.frame import Layout, SiteLoad, read, window
+from fedstill.energy.grids import show_span
 from fedstill.errors import ConfigError, DataError, FedstillError
 from fedstill.federation import Federation
 from fedstill.members import Member, check_names
 from fedstill.tasks.base import Task
 from fedstill.tasks.forecast import Forecast
-from fedstill.tasks.spans import check_span
+from fedstill.tasks.inputs import WARM_UP_DAYS
+from fedstill.tasks.spans import check_span, date_of, day_number
+
+YEAR_DAYS = 365
+"""What is generated unless days are given: all seasons, up to the test."""
 
 
 def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] = lambda _: None) -> Federation:
@@ -53,11 +61,17 @@ def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] 
         )
     check_names([table.name for table in file.participants])
     for table in file.participants:
-        _resolve("learners", table.learner, f"participant {table.name}, learner")
+        for key, names in (("learner", [table.learner]), ("companions", table.companions or [])):
+            for name in names:
+                _resolve("learners", name, f"participant {table.name}, {key}")
     reader = _Reader(folder, task)
     members = []
     for table in file.participants:
-        members.append(Member(table.name, reader.read(table, file.data), table.learner, table.options, table.history))
+        data = reader.read(table, file.data)
+        contributes = table.contributes or 0
+        members.append(
+            Member(table.name, data, table.learner, table.options, table.history, table.companions, contributes)
+        )
         on_read(table.name)
     return Federation(
         task,
@@ -119,8 +133,13 @@ class _Reader:
         return self._one(table.over(default), table.site or table.name, f"participant {table.name}")
 
     def public(self, file: FederationFile, members: Sequence[Member]) -> Any:
-        """The transfer set's data, none of which may be a member's."""
+        """The transfer set's data, none of which may be a member's; None where members contribute all of it."""
         check_span(file.transfer.history, "transfer.history")
+        if file.transfer.generated is not None:
+            return self._generated(file, file.transfer.generated, members)
+        named = file.transfer.sites or file.transfer.site or file.transfer.file
+        if not named and any(member.contributes for member in members):
+            return None
         if file.transfer.sites and file.transfer.site:
             raise ConfigError("both 'site' and 'sites' are given", where="transfer", remedy="Give one of them")
         table = file.transfer.over(file.data)
@@ -132,17 +151,68 @@ class _Reader:
                     raise ConfigError(
                         f"{f'site {site!r}' if site else 'the file'} is the private data of participant {member.name}",
                         where="transfer",
-                        remedy="Take sites that do not take part, or public data",
+                        remedy="Take sites that do not take part, or let its owner write contributes = ... for it",
                     )
         if isinstance(self._task, Forecast):
             return [window(one, *file.transfer.history) for one in found]
         return pd.concat(found, ignore_index=True)
 
-    def _one(self, table: DataTable, site: str | None, where: str) -> Any:
+    def _generated(self, file: FederationFile, sites: int, members: Sequence[Member]) -> list[SiteLoad]:
+        """Load of artificial sites over public days, with public weather where a file has it; no site's data."""
+        task, table = self._task, file.transfer
+        if not isinstance(task, Forecast):
+            raise ConfigError("only load can be generated", where="transfer.generated", remedy="Give public rows")
+        if table.sites or (table.site and not table.file):
+            raise ConfigError("both sites and 'generated' are given", where="transfer", remedy="Give one of them")
+        merged = table.over(file.data)
+        first, end = table.history[0], table.history[1] or task.test[0]
+        if end is None:
+            remedy = 'Write for example history = ["2015-01-01", "2016-01-01"]'
+            raise ConfigError("no days are given to generate", where="transfer.history", remedy=remedy)
+        first = first or date_of(day_number(end) - YEAR_DAYS - WARM_UP_DAYS)
+        check_span((first, end), "transfer.history")
+        weather = window(self._weather(merged, task.covariates), first, end) if table.file else None
+        missing = sorted(set(task.covariates) - {"temperature_c"}) if weather is None else []
+        if missing:
+            raise ConfigError(
+                f"generated load comes with temperature_c, not with {', '.join(missing)}",
+                where="transfer.generated",
+                remedy="Name a public file that has all covariates: transfer.file",
+            )
+        made = synthetic.sites(
+            sites,
+            skew=1.0,  # many shapes: who is not covered learns nothing, an item too many costs some bytes
+            days=day_number(end) - day_number(first),
+            step=task.step or show_span(members[0].data.step),
+            start=first,
+            zone=merged.calendar or merged.timezone or members[0].data.zone,
+            seed=zlib.crc32(f"{file.seed}/transfer".encode()),  # not a participant's, where those are artificial, too
+            weather=weather,
+        )
+        return list(made.values())
+
+    def _weather(self, table: DataTable, covariates: tuple[str, ...]) -> SiteLoad:
+        """What a public file knows in advance. The reader wants a load: the first column stands in for it."""
+        if not covariates:
+            raise ConfigError(
+                "a file is given, but the task has no covariates to take from it",
+                where="transfer.file",
+                remedy="Leave it out, or name its columns in task.covariates",
+            )
+        as_load = structs.replace(table, load=covariates[0], unit="kW", negative="allow", site_column=None)
+        try:
+            read: SiteLoad = self._one(as_load, table.site, "transfer", covariates[1:])
+        except DataError as error:
+            remedy = error.remedy.replace("Set load to", "Set task.covariates to")
+            raise DataError(error.what, where=error.where, remedy=remedy) from None
+        return replace(read, data=read.data.rename(columns={"load_kw": covariates[0]}))
+
+    def _one(self, table: DataTable, site: str | None, where: str, covariates: tuple[str, ...] | None = None) -> Any:
         path = self._path(table, where)
         if not isinstance(self._task, Forecast):
             return _rows_of(self._tables(path), path, table.site_column, site)
-        sites = self._sites(path, layout_of(table, self._task.covariates), site=site)
+        layout = layout_of(table, self._task.covariates if covariates is None else covariates)
+        sites = self._sites(path, layout, site=site)
         if site is None and len(sites) > 1:
             raise ConfigError(
                 f"{path.name} holds {len(sites)} sites",

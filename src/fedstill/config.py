@@ -64,15 +64,18 @@ class ParticipantTable(DataTable, kw_only=True):
     name: str
     learner: str = "hist_gradient_boosting"
     options: dict[str, Any] = {}
+    companions: list[str] | None = None
     history: Span = (None, None)
+    contributes: Count | None = None
 
 
 class TransferTable(DataTable, kw_only=True):
-    """`[transfer]`: public data that everybody may read, of one `site` or of several `sites`."""
+    """`[transfer]`: what everybody may read: public data of a `site` or `sites`, or load `generated` for so many."""
 
     sites: list[str] = []
+    generated: Count | None = None
     history: Span = (None, None)
-    items: Count = 2000
+    items: Count = 1000
 
 
 class FederationFile(_Table, kw_only=True):

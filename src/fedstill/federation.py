@@ -20,8 +20,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from fedstill import plugins
 from fedstill.codecs.base import Codec
+from fedstill.coverage import coverage, warning
 from fedstill.environment import describe
 from fedstill.errors import ConfigError, RunError
 from fedstill.evaluation.outcome import Outcome, RoundRecord
@@ -31,13 +34,12 @@ from fedstill.evaluation.summary import build_report
 from fedstill.judging import Conclusion, conclude, failure, notes, outcome, record, store
 from fedstill.labels import Array
 from fedstill.members import BuildParticipant, Member, check_names, common_start, make_model
-from fedstill.messages import Kind
 from fedstill.models import Model
 from fedstill.participant import Participant
 from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan, QuorumMissed
 from fedstill.sites import Rows
 from fedstill.strategy import Strategy, rehearse
-from fedstill.tasks.base import Prepared, Task, TransferSet
+from fedstill.tasks.base import Prepared, Task, TransferSet, contributed
 from fedstill.transports.calls import Exchange, InProcess, Pool, run
 
 
@@ -68,7 +70,7 @@ class Federation:
     members:
         Who takes part, with their data and kinds of model.
     transfer:
-        Public data of the task's kind, for the transfer set.
+        Public data of the task's kind, for the transfer set; None: it is what members contribute, and nothing else.
     strategy:
         An algorithm's name or a `Strategy`.
     options:
@@ -78,7 +80,7 @@ class Federation:
     quorum:
         Answers that a round needs to teach; None: more than half.
     items:
-        At most so many rows of the transfer data are used.
+        At most so many rows of the transfer set are used, drawn at random.
     codec:
         A codec's name.
     workers:
@@ -102,7 +104,7 @@ class Federation:
         options: Mapping[str, Any] | None = None,
         rounds: int = 1,
         quorum: int | None = None,
-        items: int = 2000,
+        items: int = 1000,
         codec: str = "raw",
         workers: int = 1,
         seed: int = 0,
@@ -117,19 +119,23 @@ class Federation:
         self.members = tuple(sorted(members, key=lambda member: member.name))
         self.seed = seed
         self.workers = workers
-        self.transfer: TransferSet = task.transfer(transfer).sample(items, seed)
+        self.transfer = self._given(transfer).sample(items, seed)
         self.codec: Codec = plugins.build("codecs", codec, {}, where="codec")
-        self.makes = {one.name: make_model(one, task.outputs, seed) for one in self.members}
-        self.strategy = self._ready(strategy, options or {})
+        chosen = self._chosen(strategy, options or {})
+        labels = not chosen.parametric
+        self.makes = {
+            one.name: make_model(one, task.outputs, seed, _companions(one, task) if labels else ())
+            for one in self.members
+        }
+        self.strategy = self._ready(chosen)
         self.plan = self._plan(rounds, quorum)
-        self.coordinator = Coordinator(self.plan, self.strategy, self.codec)
+        self.coordinator = Coordinator(self.plan, self.strategy, self.codec, self._transfer_inputs)
         self.settings = dict(settings) if settings else self._described()
 
     def prepare(self) -> dict[str, Prepared]:
         """Every member's data made ready, by name. Raises DataError where a member's data cannot be used."""
-        scale = self.transfer.scaling.apply
         prepared = {one.name: self.task.prepare(one.name, one.data, one.history) for one in self.members}
-        return {name: one.scaled(scale) for name, one in prepared.items()}
+        return {name: self._covered(one.scaled(self.transfer.scaling)) for name, one in prepared.items()}
 
     def run(self, out: Path | str | None = None, observe: Callable[[Event | Effect], None] = lambda _: None) -> History:
         """Run all rounds, judge every participant on its test days, and write everything to `out` if given.
@@ -168,7 +174,7 @@ class Federation:
             ended = exchange.call(conclude, {party: (one.examination.X,) for party, one in prepared.items()})
             stored = self._store(exchange, prepared, ended, out)
         outcomes = tuple(
-            outcome(party, self.makes[party].kind, ended[party], one, traffic, stored[party])
+            outcome(party, self.makes[party].kind, self.task.outputs, ended[party], one, traffic, stored[party])
             for party, one in prepared.items()
         )
         rounds = tuple(record(closing, traffic, ended) for closing in closings)
@@ -189,16 +195,49 @@ class Federation:
             history.save(out)
         return history
 
+    def _given(self, public: Any) -> TransferSet:
+        """All public items, and those that members contribute."""
+        parts = [] if public is None else [self.task.transfer(public)]
+        for one in self.members:
+            if one.contributes < 0:
+                raise ConfigError(
+                    f"{one.contributes} rows cannot be given",
+                    where=f"participant {one.name}, contributes",
+                    remedy="Use 0 or more",
+                )
+            if one.contributes:
+                prepared = self.task.prepare(one.name, one.data, one.history)
+                parts.append(contributed(prepared, one.contributes, self.seed))
+        if not parts:
+            raise ConfigError(
+                "there is no transfer set",
+                where="transfer",
+                remedy="Give public or generated data, or let a participant contribute rows",
+            )
+        return TransferSet.join(parts)
+
+    def _covered(self, one: Prepared) -> Prepared:
+        """The same with how well the transfer set covers its inputs; where little, its owner is warned."""
+        if self.strategy.parametric or not self.coordinator.rounds:
+            return one
+        own = np.concatenate([one.site.train.X, one.site.valid.X])
+        share = coverage(own, self._transfer_inputs, self.transfer.block)
+        told = warning(share)
+        return replace(one, coverage=share, notes=(*one.notes, *([told] if told else [])))
+
     @cached_property
     def _transfer_inputs(self) -> Array:
         return self.transfer.scaling.apply(self.transfer.X)
 
-    def _ready(self, strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
+    def _chosen(self, strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
         chosen: Strategy = (
             plugins.build("algorithms", strategy, options, where="strategy") if isinstance(strategy, str) else strategy
         )
         rehearse(chosen, self.task.outputs)
-        if chosen.recipe.release is Kind.LABELS or chosen.memory is not None:
+        return chosen
+
+    def _ready(self, chosen: Strategy) -> Strategy:
+        if not chosen.parametric or chosen.memory is not None:
             return chosen
         return replace(chosen, memory=common_start(self.makes, chosen, self.transfer.X.shape[1]))
 
@@ -231,7 +270,7 @@ class Federation:
         models = {
             party: Model(
                 party=party,
-                learner=self.makes[party].family,
+                learner=self.makes[party].stored_as,
                 task=self.task,
                 kept=ended[party].kept,
                 floor=one.site.floor,
@@ -256,3 +295,7 @@ class Federation:
             "items": self.plan.n_items,
             "learners": {party: make.kind for party, make in self.makes.items()},
         }
+
+
+def _companions(member: Member, task: Task) -> Sequence[str]:
+    return task.companions if member.companions is None else member.companions

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedstill.errors import LearnerError
 from fedstill.evaluation.outcome import Outcome, RoundRecord
 from fedstill.keep import Kept
-from fedstill.labels import Array, Party
+from fedstill.labels import Array, Outputs, Party
 from fedstill.models import Model, save
 from fedstill.participant import Participant
 from fedstill.round import Closed, QuorumMissed
@@ -55,14 +55,20 @@ def notes(participant: Participant) -> tuple[str, ...]:
 
 
 def outcome(
-    party: Party, learner: str, ended: Conclusion, one: Prepared, traffic: Traffic, stored: tuple[int, tuple[str, ...]]
+    party: Party,
+    learner: str,
+    outputs: Outputs,
+    ended: Conclusion,
+    one: Prepared,
+    traffic: Traffic,
+    stored: tuple[int, tuple[str, ...]],
 ) -> Outcome:
     """A participant's result, with predictions in the truth's unit."""
     exam = one.examination
     named = {name: exam.restore(values) for name, values in ended.predictions.items()}
     for name, values in exam.rules.items():
-        # Another rule gets the spread that the floor has around its own, to be comparable.
-        named[name] = values[:, None] + (named["floor"] - exam.restore(0 * ended.predictions["floor"]))
+        # Every rule gets the spread that the floor has around its own, to be comparable.
+        named[name] = values[:, None] + named["floor"] - named["floor"][:, [outputs.median]]
     return Outcome(
         name=party,
         learner=learner,
@@ -82,6 +88,7 @@ def outcome(
         train_rows=len(one.site.train),
         left_out_rows=one.left_out_rows,
         notes=(*one.notes, *ended.notes, *stored[1]),
+        profile=one.profile,
     )
 
 

@@ -4,9 +4,9 @@ Candidates are the distilled model, the site's own, the floor, and any blend of 
 probabilities, or of quantile functions: Vincent averaging, Lichtendahl et al. 2013, doi:10.1287/mnsc.1120.1667).
 
 The held-back rows come from the site's own short history. In that season the own model looks better than it will be
-in the next, and the distilled one, which has learned from everybody's seasons, worse. So the first candidate is kept
-unless the evidence against it is clear: the best blend must beat it by more than `CLEAR` standard errors, counted in
-whole days, because errors within a day are alike (the one-standard-error rule of Breiman et al. 1984, turned round).
+in the next, and the distilled one, which has learned from everybody's seasons, worse; and a few held-back days are few.
+So the weights are stacked (Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1) with a pull towards weights that do well
+for most: ridge regression's idea, towards `PRIOR` instead of zero.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import numpy as np
 from fedstill.labels import Array, Outputs
 from fedstill.sites import Rows, losses
 
-CLEAR = 2.0
-"""Standard errors of the mean daily difference that count as clear."""
+PRIOR = {"distilled": 0.8, "own": 0.1, "floor": 0.1}
+"""The weights that a participant without evidence takes; the rest of them where a candidate is missing."""
+PULL = 0.1
+"""What the squared distance from `PRIOR` counts, where the lowest loss of a blend on held-back rows counts 1."""
 _STEPS = 10
 """A blend's weights are multiples of 1/10: finer ones follow the noise of a few held-back weeks."""
 
@@ -41,7 +43,7 @@ class Kept:
 
 
 def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Kept:
-    """Choose by the losses on held-back rows.
+    """Choose by the losses on held-back rows, and by what mostly does well.
 
     Parameters
     ----------
@@ -50,31 +52,33 @@ def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Ke
     held:
         The held-back rows.
     predictions:
-        Each candidate's prediction of them, shape (n, k), the one to prefer without clear evidence first.
+        The prediction of them, shape (n, k), by each of the candidates that `PRIOR` names and that there are.
     """
-    names = list(predictions)
+    names = [name for name in PRIOR if name in predictions]
+    prior = np.array([PRIOR[name] for name in names])
+    prior /= prior.sum()
+    blends = np.array(list(_compositions(_STEPS, len(names)))) / _STEPS
+    apart = ((blends - prior) ** 2).sum(axis=1)
     if len(held) == 0:
-        return Kept(names[0], {names[0]: 1.0}, "no rows were held back to choose by")
+        return _kept(names, blends[apart.argmin()], "no rows were held back to choose by")
     stacked = np.stack([np.asarray(predictions[name], np.float64) for name in names])
-    by_block = {
-        shares: held.block_means(losses(outputs, held.y, np.tensordot(np.array(shares) / _STEPS, stacked, 1)))
-        for shares in _compositions(_STEPS, len(names))
-    }
-    preferred, best = next(iter(by_block)), min(by_block, key=lambda shares: by_block[shares].mean())
-    better_by = by_block[preferred] - by_block[best]
-    clear = better_by.mean() > CLEAR * better_by.std(ddof=1) / np.sqrt(len(better_by)) if len(better_by) > 1 else False
-    shares = best if clear else preferred
-    weights = {name: share / _STEPS for name, share in zip(names, shares, strict=True) if share}
+
+    def held_loss(weights: Array) -> float:
+        return float(held.block_means(losses(outputs, held.y, np.tensordot(weights, stacked, 1))).mean())
+
+    found = np.array([held_loss(weights) for weights in blends])
+    best = found.min()
+    worse = found / best if best > 0 else np.where(found > 0, np.inf, 1.0)
+    chosen = (worse + PULL * apart).argmin()
     alone = ", ".join(
-        f"{name} {by_block[tuple(_STEPS * (other == name) for other in names)].mean():.4g}" for name in names
+        f"{name} {held_loss(weights):.4g}" for name, weights in zip(names, np.eye(len(names)), strict=True)
     )
-    reason = (
-        f"it beats {names[0]} clearly"
-        if clear
-        else f"nothing beats {names[0]} clearly (the best blend has {by_block[best].mean():.4g})"
-    )
-    told = f"held-back loss: {alone}, kept {by_block[shares].mean():.4g}; {reason}"
-    return Kept(next(iter(weights)) if len(weights) == 1 else "blend", weights, told)
+    return _kept(names, blends[chosen], f"held-back loss: {alone}, kept {found[chosen]:.4g}")
+
+
+def _kept(names: list[str], shares: Array, why: str) -> Kept:
+    weights = {name: float(share) for name, share in zip(names, shares, strict=True) if share > 0}
+    return Kept(next(iter(weights)) if len(weights) == 1 else "blend", weights, why)
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

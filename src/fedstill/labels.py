@@ -103,9 +103,12 @@ class Release:
         Number of private rows, where the recipe asks for it; 0 says nothing.
     score:
         Held-out loss of the model that speaks, where the recipe asks for it; NaN says nothing.
+    sketch:
+        Sketch of soft labels (see `grouping.sketch`), float32, shape (m,), where the recipe asks for one.
     """
 
     labels: SoftLabels | None = None
     parameters: Parameters = field(default_factory=dict)
     count: int = 0
     score: float = float("nan")
+    sketch: Array | None = None

@@ -11,7 +11,8 @@ from fedstill import plugins
 from fedstill.codecs.base import Codec
 from fedstill.errors import ConfigError
 from fedstill.labels import Array, Outputs, Parameters
-from fedstill.learners.base import Learner, Parametric
+from fedstill.learners.base import Learner, Parametric, divide
+from fedstill.learners.committee import Committee
 from fedstill.participant import Participant
 from fedstill.sites import Site
 from fedstill.strategy import Strategy
@@ -33,6 +34,12 @@ class Member:
         Options of the learner.
     history:
         First and last local day (exclusive) that it learns from; None leaves an end open.
+    companions:
+        Learners that train beside its own and are averaged with it (`learners.committee`); None: the task's. They
+        stand back where parameters are exchanged.
+    contributes:
+        So many of the rows that it learns from go into the transfer set: their inputs, for everybody to read. What
+        that reveals: docs/how-to/transfer-set.md.
     """
 
     name: str
@@ -40,6 +47,8 @@ class Member:
     learner: Any = "hist_gradient_boosting"
     options: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[str | None, str | None] = (None, None)
+    companions: Sequence[str] | None = None
+    contributes: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,19 @@ class MakeModel:
     outputs: Outputs
     own_seed: int
     where: str = ""
+    companions: tuple[str, ...] = ()
 
     def __call__(self, seed: int | None = None) -> Learner:
         """Build it, untrained, with the given seed or the member's own."""
         seed = self.own_seed if seed is None else seed
+        built, others = self._chosen(seed), [name for name in self.companions if name != self.family]
+        if not others:
+            return built
+        beside = {name: plugins.build("learners", name, {"seed": seed}, self.outputs) for name in others}
+        return Committee.of({self.family: built, **beside})
+
+    def _chosen(self, seed: int) -> Learner:
+        """The learner that the member chose."""
         if isinstance(self.learner, str):
             built: Learner = plugins.build(
                 "learners", self.learner, {**self.options, "seed": seed}, self.outputs, where=self.where
@@ -72,8 +90,13 @@ class MakeModel:
 
     @property
     def family(self) -> str:
-        """The name of the learner that it is an instance of."""
+        """The name of the learner that it is an instance of, companions apart."""
         return self.learner if isinstance(self.learner, str) else "sklearn"
+
+    @property
+    def stored_as(self) -> str:
+        """The name of the learner that reads what is stored."""
+        return "committee" if set(self.companions) - {self.family} else self.family
 
     @property
     def kind(self) -> str:
@@ -95,7 +118,7 @@ class BuildParticipant:
         return Participant(self.site, self.make, self.make.outputs, self.X_transfer, self.codec)
 
 
-def make_model(member: Member, outputs: Outputs, seed: int) -> MakeModel:
+def make_model(member: Member, outputs: Outputs, seed: int, companions: Sequence[str] = ()) -> MakeModel:
     """How to build a member's models; tried once, so that wrong options show before any training.
 
     Its own seed follows from its name, so that adding another member changes nothing for it.
@@ -106,18 +129,18 @@ def make_model(member: Member, outputs: Outputs, seed: int) -> MakeModel:
         Where its learner cannot be built.
     """
     own = zlib.crc32(f"{seed}/{member.name}".encode()) % 2**31
-    make = MakeModel(member.learner, member.options, outputs, own, f"participant {member.name}")
+    make = MakeModel(member.learner, member.options, outputs, own, f"participant {member.name}", tuple(companions))
     make()
     return make
 
 
 def common_start(makes: Mapping[str, MakeModel], strategy: Strategy, n_features: int) -> Parameters:
-    """The parameters that all members of a parameter algorithm start from.
+    """The parameters that all members of a parameter algorithm start from; without those that stay at home.
 
     Raises
     ------
     ConfigError
-        Where a member's model has no parameters, or not the same ones as the others.
+        Where a member's model has no parameters, none that travel, or not the same ones as the others.
     """
     starts = []
     for name, make in makes.items():
@@ -128,7 +151,14 @@ def common_start(makes: Mapping[str, MakeModel], strategy: Strategy, n_features:
                 where=f"participant {name}",
                 remedy="Choose mlp, torch_mlp or torch_sequence for all, or an algorithm that distils (fedmd, grouped)",
             )
-        starts.append(model.initialise(n_features).parameters())
+        start, _ = divide(model, model.initialise(n_features).parameters(), strategy.recipe.home)
+        if not start:
+            raise ConfigError(
+                f"algorithm '{strategy.name}' leaves the {strategy.recipe.home} at home, which is all of a {make.kind}",
+                where=f"participant {name}",
+                remedy="Choose a network with a hidden layer (mlp, torch_mlp, torch_sequence)",
+            )
+        starts.append(start)
     shapes = [{key: array.shape for key, array in start.items()} for start in starts]
     if any(shape != shapes[0] for shape in shapes):
         raise ConfigError(

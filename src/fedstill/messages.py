@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from fedstill.labels import Party
 
@@ -14,10 +15,22 @@ class Kind(StrEnum):
 
     LABELS = "labels"
     """Soft labels on the transfer set (federated distillation)."""
+    SKETCH = "sketch"
+    """A few numbers from which distances between soft labels can be told (see `grouping.sketch`)."""
     PARAMETERS = "parameters"
     """Model parameters after local training (FedAvg and its family)."""
     GRADIENTS = "gradients"
     """The gradient of the local loss at the shared parameters (FedSGD)."""
+
+
+class Part(StrEnum):
+    """A part of a network's parameters; which ones are its head, the learner says."""
+
+    NONE = "none"
+    HEAD = "head"
+    """The output layer."""
+    BODY = "body"
+    """All but the head: what makes a representation of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +50,29 @@ class Recipe:
     learning_rate:
         Parameters: step size of local training; gradients: step size of the coordinator.
     seed:
-        Parameters: seed of the common start, so that averaging averages like with like.
+        Parameters: seed of the common start, so that averaging averages like with like. Sketch: seed of the projection,
+        so that sketches compare.
     count:
         Ask for the number of private rows.
     score:
         Ask for the held-out loss of the model that speaks.
+    proximal:
+        Parameters: mu of the term mu/2 ||w - w_t||^2 that holds local training near its start w_t.
+    tune:
+        Parameters: passes over the private rows from the parameters taught, for the model that the participant keeps;
+        what it shares goes on from the parameters taught. 0 keeps them as they are.
+    home:
+        Parameters: the part that never leaves a participant.
+    about:
+        Distillation: what soft labels are about, the "items" of the transfer set, or the "classes": one row for each,
+        the mean of what the model says of the private rows of that class.
+    certainty:
+        Distillation: weights of items by how dense the participant's own rows are there (see `density`): "hard"
+        abstains where they are not, "soft" counts less. Empty: every item counts 1.
+    cutoff:
+        Distillation: the part of its own rows that "hard" takes to lie outside the participant's density, 0 to 1.
+    sketch:
+        Sketch: how many numbers it has.
     """
 
     release: Kind = Kind.LABELS
@@ -51,23 +82,48 @@ class Recipe:
     seed: int = 0
     count: bool = False
     score: bool = False
+    proximal: float = 0.0
+    tune: int = 0
+    home: Part = Part.NONE
+    about: Literal["items", "classes"] = "items"
+    certainty: Literal["", "hard", "soft"] = ""
+    cutoff: float = 0.125
+    sketch: int = 32
 
     def __post_init__(self) -> None:
         """Refuse recipes that no participant could follow."""
         if not 0 <= self.share <= 1:
             raise ValueError(f"share = {self.share} is no share, use 0 to 1")
+        if not 0 <= self.cutoff <= 1:
+            raise ValueError(f"cutoff = {self.cutoff} is no share, use 0 to 1")
+        if self.about == "classes" and (self.certainty or self.release is not Kind.LABELS):
+            raise ValueError("about = classes needs an exchange of soft labels, without a certainty for each item")
+        if self.certainty and self.release is Kind.SKETCH:
+            raise ValueError("a sketch tells how unlike beliefs are, and has no room for a certainty for each item")
+        if self.sketch < 1:
+            raise ValueError(f"sketch = {self.sketch} tells nothing, use 1 number or more")
         if self.epochs < 1:
             raise ValueError(f"epochs = {self.epochs} train nothing, use 1 or more")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate = {self.learning_rate} leads nowhere, use a positive number")
+        if not 0 <= self.proximal < math.inf:
+            raise ValueError(f"proximal = {self.proximal} holds nothing near, use 0 or more")
+        if self.tune < 0:
+            raise ValueError(f"tune = {self.tune} is no number of epochs, use 0 or more")
+        if self.home is not Part.NONE and self.release is not Kind.PARAMETERS:
+            raise ValueError(f"home = {self.home} needs an exchange of parameters, not of {self.release}")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Train, then release what the recipe says; soft labels are about all items of the transfer set."""
+    """Train, then release what the recipe says; soft labels are about all items of the transfer set.
+
+    A round has one question, number 1; where an algorithm asks some participants on, the next have higher numbers.
+    """
 
     round: int
     recipe: Recipe
+    question: int = 1
 
 
 @dataclass(frozen=True)
@@ -86,15 +142,17 @@ class Answer:
     round: int
     sender: Party
     payload: bytes
+    question: int = 1
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """A participant does not answer this round; the reason names the kind of fault and shows no data."""
+    """A participant does not answer a question; the reason names the kind of fault and shows no data."""
 
     round: int
     sender: Party
     reason: str
+    question: int = 1
 
 
 Message = Ask | Teach

@@ -6,18 +6,21 @@ answer is computed once and sent again as it is: being asked twice never trains 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
 from fedstill.codecs.base import Codec
+from fedstill.density import certainty
 from fedstill.errors import FedstillError, LearnerError
+from fedstill.flaws import flaw_of_labels
+from fedstill.grouping.sketch import sketch
 from fedstill.keep import Kept, choose
-from fedstill.labels import Array, Outputs, Release, SoftLabels
-from fedstill.learners.base import Learner, Parametric
+from fedstill.labels import Array, Outputs, Parameters, Release, SoftLabels
+from fedstill.learners.base import Learner, Parametric, divide
 from fedstill.messages import Answer, Ask, Kind, Message, Recipe, Refuse, Reply, Teach
-from fedstill.round import flaw_of_labels
 from fedstill.sites import Rows, Site, loss
 
 
@@ -57,7 +60,8 @@ class Participant:
         self.notes: list[str] = []
         self._own: Learner | None = None
         self._shared: Parametric | None = None
-        self._replies: dict[int, Reply] = {}
+        self._stays: Parameters = {}
+        self._replies: dict[tuple[int, int], Reply] = {}
         self._taught = 0
 
     @property
@@ -70,9 +74,10 @@ class Participant:
     def handle(self, message: Message) -> Reply | None:
         """Answer a question, or learn from a teacher. A fault here becomes a refusal, never a stall."""
         if isinstance(message, Ask):
-            if message.round not in self._replies:
-                self._replies[message.round] = self._answer(message)
-            return self._replies[message.round]
+            asked = message.round, message.question
+            if asked not in self._replies:
+                self._replies[asked] = self._answer(message)
+            return self._replies[asked]
         if message.round > self._taught:
             self._learn(message)
         return None
@@ -80,18 +85,41 @@ class Participant:
     def _answer(self, ask: Ask) -> Reply:
         party, recipe = self.site.party, ask.recipe
         try:
-            release = self._labels(recipe) if recipe.release is Kind.LABELS else self._update(recipe)
-            return Answer(ask.round, party, self.codec.encode(release))
+            work = {Kind.LABELS: self._labels, Kind.SKETCH: self._sketch}.get(recipe.release, self._update)
+            return Answer(ask.round, party, self.codec.encode(work(recipe)), ask.question)
         except Exception as error:  # whatever a learner raises: one participant's fault must not end everybody's run
             self.notes.append(f"round {ask.round} was refused: {_told(error)}")
             # The message of an error may quote a private row, so only its kind leaves the site.
-            return Refuse(ask.round, party, f"{type(error).__name__}, its own notes say more")
+            return Refuse(ask.round, party, f"{type(error).__name__}, its own notes say more", ask.question)
 
     def _labels(self, recipe: Recipe) -> Release:
-        model = self.own if self.distilled is None else self.distilled  # an ensemble's truth may be its length
-        values = model.predict(self.X_transfer)
-        labels = SoftLabels.of(np.arange(len(values)), values, self.outputs.space)
+        model = self._speaking()
+        labels = self._on_classes(model) if recipe.about == "classes" else self._on_items(model, recipe)
         return Release(labels=labels, count=self._count(recipe), score=self._score(recipe, model))
+
+    def _sketch(self, recipe: Recipe) -> Release:
+        model = self._speaking()
+        told = sketch(self._on_items(model, recipe), recipe.sketch, recipe.seed)
+        return Release(sketch=told, count=self._count(recipe), score=self._score(recipe, model))
+
+    def _speaking(self) -> Learner:
+        return self.own if self.distilled is None else self.distilled  # an ensemble's truth may be its length
+
+    def _on_items(self, model: Learner, recipe: Recipe) -> SoftLabels:
+        values, weight = model.predict(self.X_transfer), None
+        if recipe.certainty:
+            soft = recipe.certainty == "soft"
+            weight = certainty(self.site.train.X, self.X_transfer, soft=soft, cutoff=recipe.cutoff)
+        return SoftLabels.of(np.arange(len(values)), values, self.outputs.space, weight)
+
+    def _on_classes(self, model: Learner) -> SoftLabels:
+        """A row for each class: the mean over the private rows of that class; it abstains where there are none."""
+        k, train = len(self.outputs), self.site.train
+        of_class = np.eye(k)[train.y].T
+        counts = of_class.sum(axis=1)
+        sums = of_class @ np.asarray(model.predict(train.X), np.float64)
+        rows = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1 / k)
+        return SoftLabels.of(np.arange(k), rows, self.outputs.space, counts > 0)
 
     def _update(self, recipe: Recipe) -> Release:
         model, train = self._start(recipe), self.site.train
@@ -100,9 +128,12 @@ class Participant:
             if recipe.release is Kind.GRADIENTS:
                 parameters = model.gradient(train.X, train.y)
             else:
-                model.train(train.X, train.y, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+                self._train(model, recipe, recipe.epochs)
                 parameters = model.parameters()
-            return Release(parameters=parameters, count=self._count(recipe), score=self._score(recipe, model))
+            travels, stays = divide(model, parameters, recipe.home)
+            release = Release(parameters=travels, count=self._count(recipe), score=self._score(recipe, model))
+            self._stays = stays  # for when the round teaches: what stays belongs to what is taught then
+            return release
         finally:
             model.set_parameters(common)  # a round that fails, or teaches nothing, leaves it as it was taught
 
@@ -110,23 +141,26 @@ class Participant:
         try:
             release = self.codec.decode(teach.payload)
             if release.labels is not None:
-                self.distilled = self._distil(release.labels, teach.recipe.share)
+                self.distilled = self._distil(release.labels, teach.recipe)
             else:
                 model = self._start(teach.recipe)
-                model.set_parameters(release.parameters)
-                self.distilled = model
+                model.set_parameters({**release.parameters, **self._stays})  # no teacher reaches what stays at home
+                self.distilled = self._tuned(model, teach.recipe)
         except Exception as error:  # as above: this participant goes on with what it had
             self.notes.append(f"the teacher of round {teach.round} was of no use: {_told(error)}")
             return
         self._taught = teach.round
         self.losses[teach.round] = self._loss(self.distilled)
 
-    def _distil(self, teacher: SoftLabels, share: float) -> Learner:
-        flaw = flaw_of_labels(teacher, self.outputs, len(self.X_transfer))
+    def _distil(self, teacher: SoftLabels, recipe: Recipe) -> Learner:
+        by_class = recipe.about == "classes"
+        flaw = flaw_of_labels(teacher, self.outputs, len(self.outputs) if by_class else len(self.X_transfer))
         if flaw:
             raise LearnerError(f"the teacher cannot be right: {flaw}")
-        train = self.site.train
-        return self.make().distil(train.X, train.y, self.X_transfer, teacher.values, teacher.weight, share)
+        train, X, values, weight = self.site.train, self.X_transfer, teacher.values, teacher.weight
+        if by_class:  # every private row has a teacher: the row of its class
+            X, values, weight = train.X, values[train.y], weight[train.y]
+        return self.make().distil(train.X, train.y, X, values, weight, recipe.share)
 
     def _start(self, recipe: Recipe) -> Parametric:
         if self._shared is None:
@@ -137,7 +171,20 @@ class Participant:
                     remedy="Choose a learner that has them (mlp, torch_mlp, torch_sequence), or distillation",
                 )
             self._shared = model.initialise(self.X_transfer.shape[1])
+            _, self._stays = divide(self._shared, self._shared.parameters(), recipe.home)
         return self._shared
+
+    def _tuned(self, taught: Parametric, recipe: Recipe) -> Parametric:
+        """The model to keep, trained on if the recipe says so; the one that is shared stays as it was taught."""
+        if not recipe.tune:
+            return taught
+        model = copy.deepcopy(taught)
+        self._train(model, recipe, recipe.tune)
+        return model
+
+    def _train(self, model: Parametric, recipe: Recipe, epochs: int) -> None:
+        rows = self.site.train
+        model.train(rows.X, rows.y, epochs, recipe.learning_rate, recipe.proximal)
 
     def _count(self, recipe: Recipe) -> int:
         return len(self.site.train) if recipe.count else 0

@@ -5,11 +5,15 @@ clock, socket, thread, disk or global; whoever drives it carries its effects out
 
 The log of events *is* the run: `replay` folds it into the same state, byte for byte, after a crash, for an auditor,
 or on every peer of a mesh. Answers are folded in sorted order of party, so that nothing depends on who was faster.
-What a peer sends is checked here, once, before any strategy sees it; a bad message is data with a reason
-(`Ignored`), never an exception.
+What a peer sends is checked here, once, before any strategy sees it (by `flaws.py`); a bad message is data with a
+reason (`Ignored`), never an exception.
 
     WAITING --Started--> OPEN --all heard, or deadline--> OPEN (next round) ... --> FINISHED
                            `--quorum missed `patience` times in a row--> FAILED
+
+A round asks everybody one question. A strategy may then ask some of them on: the round stays OPEN with the follow-up
+as its question, and teaches from what they answer. It closes like the first, with one answer or more; where nobody
+answers, the next turn is asked, and the round is missed when no turn is left.
 """
 
 from __future__ import annotations
@@ -20,13 +24,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-
 from fedstill.codecs.base import Codec
 from fedstill.errors import WireError
-from fedstill.labels import Outputs, Party, Release, SoftLabels, Space
-from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
-from fedstill.strategy import Ballot, Strategy, Vote
+from fedstill.flaws import flaw_of_release
+from fedstill.labels import Array, Outputs, Party
+from fedstill.messages import Answer, Ask, Message, Recipe, Refuse, Reply, Teach
+from fedstill.strategy import Ballot, FollowUp, Lesson, Strategy, Vote
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Plan:
     quorum:
         Answers that a round needs to teach; 1 to all.
     deadline_s:
-        Seconds after which a round closes with what it has.
+        Seconds after which a question closes with what it has.
     patience:
         Rounds in a row that may miss the quorum before the run fails.
     max_answer_bytes:
@@ -83,7 +86,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class State:
-    """All that the coordinator knows. Answers stay as the bytes that came, so a state can be stored and compared."""
+    """All that the coordinator knows. Answers stay as the bytes that came, so a state can be stored and compared.
+
+    Answers and refusals are those to the open question; `silent` are those who did not answer an earlier one of the
+    round: why, or None where nothing came. The first of the follow-up's turns is the one being asked.
+    """
 
     phase: Phase = Phase.WAITING
     round: int = 0
@@ -93,6 +100,9 @@ class State:
     teachers: Mapping[Party, Teach] = field(default_factory=dict)
     missed: int = 0
     memory: Any = field(default=None, compare=False)  # may hold arrays, which have no plain ==; it shows in teachers
+    question: int = 1
+    follow_up: FollowUp | None = None
+    silent: Mapping[Party, str | None] = field(default_factory=dict)
 
 
 # Events: what happened.
@@ -150,8 +160,20 @@ class Ignored:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A round asks these on, before it teaches."""
+
+    round: int
+    question: int
+    parties: tuple[Party, ...]
+
+
+@dataclass(frozen=True)
 class Closed:
-    """A round ended and its teachers are on their way."""
+    """A round ended and its teachers are on their way.
+
+    Every participant is one of three: it answered whatever it was asked, it refused, or something is missing of it.
+    """
 
     round: int
     answered: tuple[Party, ...]
@@ -185,21 +207,26 @@ class Failed:
     why: str
 
 
-Effect = Send | Wake | Ignored | Closed | QuorumMissed | Finished | Failed
+Effect = Send | Wake | Ignored | Asked | Closed | QuorumMissed | Finished | Failed
 Step = tuple[State, tuple[Effect, ...]]
 
 
 @dataclass(frozen=True)
 class Coordinator:
-    """Runs the rounds of one plan with one strategy. It holds no state: `step` takes and returns it."""
+    """Runs the rounds of one plan with one strategy. It holds no state: `step` takes and returns it.
+
+    `inputs` are those of the transfer set, public, shape (n_items, f), for strategies with a model of their own. A
+    replay needs the same.
+    """
 
     plan: Plan
     strategy: Strategy
     codec: Codec
+    inputs: Array | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse to average parameters without a common start to check them against: our own misuse raises."""
-        if self.strategy.recipe.release is not Kind.LABELS and self.strategy.shapes is None:
+        if self.strategy.parametric and self.strategy.shapes is None:
             raise ValueError(f"strategy '{self.strategy.name}' needs the common start parameters as its memory")
 
     def start(self) -> State:
@@ -228,72 +255,108 @@ class Coordinator:
     def _open(self, state: State, now: float) -> Step:
         if state.round == self.rounds:
             return replace(state, phase=Phase.FINISHED), (Finished(state.round),)
-        opened = replace(
-            state,
-            phase=Phase.OPEN,
-            round=state.round + 1,
-            closes_at=now + self.plan.deadline_s,
-            answers={},
-            refusals={},
-        )
-        asks = tuple(Send(party, self._ask(opened)) for party in self.plan.parties)
+        number = state.round + 1
+        return self._ask(replace(state, phase=Phase.OPEN, round=number, question=1, follow_up=None, silent={}), now)
+
+    def _ask_on(self, state: State, follow_up: FollowUp, now: float) -> Step:
+        following, effects = self._ask(replace(state, question=state.question + 1, follow_up=follow_up), now)
+        return following, (Asked(state.round, following.question, self._asked(following)), *effects)
+
+    def _ask(self, state: State, now: float) -> Step:
+        opened = replace(state, closes_at=now + self.plan.deadline_s, answers={}, refusals={})
+        asks = tuple(Send(party, self._question(opened)) for party in self._asked(opened))
         wake = (Wake(opened.closes_at),) if math.isfinite(opened.closes_at) else ()
         return opened, (*asks, *wake)
 
     def _hear(self, state: State, reply: Reply, now: float) -> Step:
-        late = reply.round < state.round or state.phase in (Phase.FINISHED, Phase.FAILED)
         why = self._objection(state, reply)
         if why:
-            # Whoever comes late has missed something: it gets the latest teacher and the open question.
-            known = reply.sender in self.plan.parties
-            return state, (
-                Ignored(reply, why),
-                *(self._catch_up(state, reply.sender) if late and known else ()),
-            )
+            return state, (Ignored(reply, why), *self._catch_up(state, reply))
         if isinstance(reply, Refuse):
             heard = replace(state, refusals={**state.refusals, reply.sender: reply.reason[:200]})
         else:
             heard = replace(state, answers={**state.answers, reply.sender: reply})
-        if len(heard.answers) + len(heard.refusals) == len(self.plan.parties):
+        if len(heard.answers) + len(heard.refusals) == len(self._asked(state)):
             return self._close(heard, now)
         return heard, ()
 
     def _close(self, state: State, now: float) -> Step:
-        answered = tuple(sorted(state.answers))
-        refused = {party: state.refusals[party] for party in sorted(state.refusals)}
-        missing = tuple(p for p in self.plan.parties if p not in state.answers and p not in state.refusals)
-        if len(answered) < self.plan.quorum:
-            return self._miss(state, now, QuorumMissed(state.round, answered, refused, missing, self.plan.quorum))
-        votes = [Vote(party, self.codec.decode(state.answers[party].payload)) for party in answered]
-        lesson = self.strategy.teach(Ballot(votes, self.plan.parties, self.plan.outputs, state.memory))
+        unheard = {party: state.refusals.get(party) for party in self._asked(state) if party not in state.answers}
+        ended = replace(state, silent={**state.silent, **unheard})
+        if len(state.answers) < (self.plan.quorum if state.follow_up is None else 1):
+            if state.follow_up is not None and len(state.follow_up.turns) > 1:
+                return self._ask_on(ended, replace(state.follow_up, turns=state.follow_up.turns[1:]), now)
+            return self._miss(ended, now)
+        lesson = self._lesson(state)
+        if lesson.follow_up is not None:
+            return self._ask_on(ended, lesson.follow_up, now)
+        return self._teach(ended, lesson, now)
+
+    def _lesson(self, state: State) -> Lesson:
+        votes = [Vote(party, self.codec.decode(state.answers[party].payload)) for party in sorted(state.answers)]
+        plan = self.plan
+        lesson = self.strategy.teach(
+            Ballot(votes, plan.parties, plan.outputs, state.memory, self.inputs, state.follow_up)
+        )
+        if lesson.follow_up is not None:  # our own misuse raises, rather than have a round that never ends
+            turns = lesson.follow_up.turns
+            if self.strategy.follow_up is None or state.follow_up is not None:
+                raise ValueError(f"strategy '{self.strategy.name}' has no recipe for this follow-up")
+            if not turns or not all(turn and set(turn) <= set(plan.parties) for turn in turns):
+                raise ValueError(f"strategy '{self.strategy.name}' asks on nobody, or somebody who does not take part")
+        return lesson
+
+    def _teach(self, state: State, lesson: Lesson, now: float) -> Step:
         encoded = {id(teacher): self.codec.encode(teacher) for teacher in lesson.teachers.values()}
         teachers = {
-            party: Teach(state.round, self.strategy.recipe, encoded[id(lesson.teachers[party])])
+            party: Teach(state.round, self._recipe(state), encoded[id(lesson.teachers[party])])
             for party in sorted(lesson.teachers)
         }
         taught = replace(state, teachers={**state.teachers, **teachers}, memory=lesson.memory, missed=0)
         following, effects = self._open(taught, now)
         sends = tuple(Send(party, message) for party, message in teachers.items())
-        return following, (*sends, Closed(state.round, answered, refused, missing, lesson.groups), *effects)
+        return following, (*sends, Closed(state.round, *self._parts(state), lesson.groups), *effects)
 
-    def _miss(self, state: State, now: float, effect: QuorumMissed) -> Step:
+    def _miss(self, state: State, now: float) -> Step:
         missed = state.missed + 1
+        effect = QuorumMissed(state.round, *self._parts(state), self.plan.quorum)
         if missed >= min(self.plan.patience, self.rounds):
-            why = (
-                f"round {state.round} had {len(effect.answered)} of the {effect.quorum} answers it needs, "
-                f"the {missed}. time in a row"
-            )
+            had = f"had {len(effect.answered)} of the {effect.quorum} answers it needs"
+            had = had if state.follow_up is None else "had no answer to its follow-up"
+            why = f"round {state.round} {had}, the {missed}. time in a row"
             return replace(state, phase=Phase.FAILED, missed=missed), (effect, Failed(why))
         following, effects = self._open(replace(state, missed=missed), now)
         return following, (effect, *effects)
 
-    def _catch_up(self, state: State, party: Party) -> tuple[Send, ...]:
-        teach = (Send(party, state.teachers[party]),) if party in state.teachers else ()
-        open_for = state.phase is Phase.OPEN and party not in state.answers and party not in state.refusals
-        return (*teach, Send(party, self._ask(state))) if open_for else teach
+    def _parts(self, state: State) -> tuple[tuple[Party, ...], dict[Party, str], tuple[Party, ...]]:
+        """Who answered all questions of a round that ended, who refused and why, and who is missing."""
+        reasons = [(party, state.silent.get(party, "")) for party in self.plan.parties]
+        answered = tuple(party for party, _ in reasons if party not in state.silent)
+        refused = {party: why for party, why in reasons if party in state.silent and why is not None}
+        return answered, refused, tuple(party for party, why in reasons if why is None)
 
-    def _ask(self, state: State) -> Ask:
-        return Ask(state.round, self.strategy.recipe)
+    def _catch_up(self, state: State, reply: Reply) -> tuple[Send, ...]:
+        """For whoever comes late, and has missed something: the latest teacher and the open question."""
+        over, party = state.phase in (Phase.FINISHED, Phase.FAILED), reply.sender
+        earlier = over or reply.round < state.round
+        teach = (Send(party, state.teachers[party]),) if earlier and party in state.teachers else ()
+        late = (reply.round, reply.question) < (state.round, state.question)
+        unheard = party in self._asked(state) and party not in state.answers and party not in state.refusals
+        open_for_it = state.phase is Phase.OPEN and late and unheard
+        return (*teach, Send(party, self._question(state))) if open_for_it else teach
+
+    def _question(self, state: State) -> Ask:
+        return Ask(state.round, self._recipe(state), state.question)
+
+    def _recipe(self, state: State) -> Recipe:
+        further = self.strategy.follow_up
+        return self.strategy.recipe if state.follow_up is None or further is None else further
+
+    def _asked(self, state: State) -> tuple[Party, ...]:
+        """Whom the open question is put to."""
+        if state.follow_up is None:
+            return self.plan.parties
+        return tuple(party for party in self.plan.parties if party in state.follow_up.turns[0])
 
     @property
     def rounds(self) -> int:
@@ -308,6 +371,10 @@ class Coordinator:
             return f"no round is open, the run is {state.phase}"
         if reply.round != state.round:
             return f"it answers round {reply.round}, open is round {state.round}"
+        if reply.question != state.question:
+            return f"it answers question {reply.question} of the round, open is question {state.question}"
+        if reply.sender not in self._asked(state):
+            return "its sender was not asked"
         if reply.sender in state.answers or reply.sender in state.refusals:
             return "its sender was heard in this round already"
         if isinstance(reply, Refuse):
@@ -318,43 +385,5 @@ class Coordinator:
             release = self.codec.decode(reply.payload)
         except WireError as error:
             return f"malformed: {error}"
-        return self._flaw(release)
-
-    def _flaw(self, release: Release) -> str:
-        """What is wrong with a decoded release; empty where nothing is."""
-        recipe = self.strategy.recipe
-        if recipe.count != (release.count > 0) or release.count < 0:
-            return "its number of rows is not as the recipe asks"
-        if recipe.score != np.isfinite(release.score):
-            return "its held-out loss is not as the recipe asks"
-        if recipe.release is Kind.LABELS:
-            if release.labels is None or release.parameters:
-                return "it carries no soft labels, or more than soft labels"
-            return flaw_of_labels(release.labels, self.plan.outputs, self.plan.n_items)
-        if release.labels is not None or not release.parameters:
-            return "it carries no parameters, or more than parameters"
-        shapes = {name: array.shape for name, array in release.parameters.items()}
-        if shapes != self.strategy.shapes:
-            return "its parameters have other names or shapes than the common start"
-        if not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in release.parameters.values()):
-            return "its parameters are not finite"
-        return ""
-
-
-def flaw_of_labels(labels: SoftLabels, outputs: Outputs, n_items: int) -> str:
-    """What is wrong with soft labels for all of a transfer set; empty where nothing is."""
-    if labels.space is not outputs.space or labels.values.shape != (n_items, len(outputs)):
-        return (
-            f"it holds {labels.space} of shape {labels.values.shape}, "
-            f"expected {outputs.space} of shape ({n_items}, {len(outputs)})"
-        )
-    if labels.weight.shape != (n_items,) or not np.array_equal(labels.items, np.arange(n_items)):
-        return "it is not about the items that were asked for"
-    if not (np.isfinite(labels.values).all() and np.isfinite(labels.weight).all()):
-        return "it holds values that are not finite"
-    if (labels.weight < 0).any():
-        return "it holds negative weights"
-    if labels.space is Space.QUANTILES:
-        return "" if (labels.values[:, 1:] >= labels.values[:, :-1]).all() else "its quantiles cross"
-    sums = labels.values.sum(axis=1, dtype=np.float64)
-    return "" if (labels.values >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "its probabilities do not sum to 1"
+        plan, recipe = self.plan, self._recipe(state)
+        return flaw_of_release(release, recipe, plan.outputs, plan.n_items, self.strategy.shapes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,13 +40,25 @@ class Rows:
 
 @dataclass(frozen=True)
 class Floor:
-    """The model that knows nothing of the inputs: one row of soft labels for every item.
+    """The best that can be done without learning: a fixed rule, with the spread that its errors had in training.
 
-    For forecasts, where targets are residuals over the seasonal-naive rule, this *is* the naive rule with
-    the spread that its errors had in training; for classes it is how often each came up.
+    For classes the rule is empty: how often each class came up. For forecasts it is the seasonal-naive rule that did
+    best on the site's own training days; targets are residuals over the federation's base, so another rule shows as
+    a sum of inputs.
+
+    Attributes
+    ----------
+    values:
+        Soft label of every item before the rule is added, k numbers.
+    rule:
+        Name of the rule; empty where there is none.
+    slopes:
+        What the rule adds: so many times that column of the inputs.
     """
 
     values: tuple[float, ...]
+    rule: str = ""
+    slopes: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, outputs: Outputs, y: Array) -> Floor:
@@ -57,9 +69,33 @@ class Floor:
         counts = np.bincount(y, minlength=len(outputs)) + 1.0  # Laplace's rule: no class is impossible
         return cls(tuple((counts / counts.sum()).tolist()))
 
+    @classmethod
+    def best(cls, outputs: Outputs, X: Array, y: Array, rules: Mapping[str, Mapping[int, float]]) -> Floor:
+        """The rule with the lowest loss on training rows, X (n, f) and y (n,); rules are slopes by name."""
+        floors = []
+        for name, slopes in rules.items():
+            rest = y - _sloped(X, slopes)
+            floors.append(replace(cls.fit(outputs, rest), rule=name, slopes=dict(slopes)))
+        return min(floors, key=lambda floor: loss(outputs, y, floor.predict(X)))
+
     def predict(self, X: Array) -> Array:
-        """The same soft label for each row, float32, shape (n, k)."""
-        return np.tile(np.asarray(self.values, np.float32), (len(X), 1))
+        """What the rule says of each row of X, shape (n, f); float32, shape (n, k)."""
+        values: Array = (np.asarray(self.values) + _sloped(X, self.slopes)[:, None]).astype(np.float32)
+        return values
+
+    def scaled(self, centre: Array, spread: Array) -> Floor:
+        """The same floor for inputs on the scale `(X - centre) / spread`, both (f,)."""
+        moved = sum(slope * float(centre[column]) for column, slope in self.slopes.items())
+        slopes = {column: slope * float(spread[column]) for column, slope in self.slopes.items()}
+        return replace(self, values=tuple(value + moved for value in self.values), slopes=slopes)
+
+
+def _sloped(X: Array, slopes: Mapping[int, float]) -> Array:
+    """What a rule adds to each row, float64, shape (n,)."""
+    total = np.zeros(len(X))
+    for column, slope in slopes.items():
+        total += slope * np.asarray(X[:, column], np.float64)
+    return total
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ A new algorithm is one function that returns a `Strategy`; see `algorithms/fedmd
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,34 @@ class Vote:
             raise ValueError("this strategy needs soft labels, its recipe asks for something else")
         return self.release.labels
 
+    @property
+    def sketch(self) -> Array:
+        """The sketch of soft labels, where the recipe asked for one."""
+        if self.release.sketch is None:
+            raise ValueError("this strategy needs sketches, its recipe asks for something else")
+        return self.release.sketch
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """Another question in the same round, to some participants, by the strategy's recipe for it.
+
+    Attributes
+    ----------
+    turns:
+        Who is asked: those of the first turn; those of the next one only where nobody of the turn before answers, and
+        so on. One answer is enough to teach.
+    memory:
+        What the strategy remembers until they have answered. A round that fails leaves nothing of it.
+    """
+
+    turns: tuple[tuple[Party, ...], ...]
+    memory: Any = field(default=None, compare=False)
+
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a round teaches.
+    """What a round teaches, or whom it asks on before it does.
 
     Attributes
     ----------
@@ -45,11 +69,14 @@ class Lesson:
         Who was found alike, for the record; empty where the algorithm does not group.
     memory:
         What the strategy remembers for the next round.
+    follow_up:
+        Another question; the round then teaches from its answers, and what else this lesson holds does not count.
     """
 
-    teachers: Mapping[Party, Release]
+    teachers: Mapping[Party, Release] = field(default_factory=dict)
     groups: tuple[tuple[Party, ...], ...] = ()
     memory: Any = None
+    follow_up: FollowUp | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +93,18 @@ class Ballot:
         What every model of the federation predicts.
     memory:
         What the strategy remembered from the round before.
+    inputs:
+        Inputs of the transfer set, shape (n, f); None where the coordinator was not given them.
+    follow_up:
+        The further question that these votes answer; None: they answer the one that everybody was asked.
     """
 
     votes: Sequence[Vote]
     parties: Sequence[Party]
     outputs: Outputs
     memory: Any = None
+    inputs: Array | None = field(default=None, compare=False)
+    follow_up: FollowUp | None = None
 
 
 Audience = Callable[[Ballot], Lesson]
@@ -96,6 +129,9 @@ class Strategy:
         0 for references that never talk (`local`, `pooled`); None leaves it to the plan.
     pooled:
         True for the reference that breaks the rule: everyone trains on everyone's rows.
+    follow_up:
+        What those are asked to do whom a lesson asks on; None: a round has one question. So all that can leave a site
+        is known before a run.
     """
 
     name: str
@@ -104,6 +140,17 @@ class Strategy:
     memory: Any = None
     rounds: int | None = field(default=None, kw_only=True)
     pooled: bool = field(default=False, kw_only=True)
+    follow_up: Recipe | None = field(default=None, kw_only=True)
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """All that participants may be asked to do in a round."""
+        return (self.recipe,) if self.follow_up is None else (self.recipe, self.follow_up)
+
+    @property
+    def parametric(self) -> bool:
+        """Whether parameters or gradients travel, so that all models must start alike."""
+        return any(recipe.release in (Kind.PARAMETERS, Kind.GRADIENTS) for recipe in self.recipes)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]] | None:
@@ -125,20 +172,29 @@ def everyone(aggregate: Aggregate) -> Audience:
 
 
 def rehearse(strategy: Strategy, outputs: Outputs) -> None:
-    """Let a strategy that exchanges soft labels teach from two made-up votes, before anybody has trained.
+    """Let a strategy that exchanges beliefs teach from two made-up votes, before anybody has trained.
 
     Raises
     ------
     ConfigError
         Where its options do not fit what is predicted.
     """
-    if strategy.recipe.release is not Kind.LABELS:
+    if strategy.parametric:
         return
     k = len(outputs)
     row = np.linspace(-1, 1, k) if outputs.space is Space.QUANTILES else np.full(k, 1 / k)
     labels = SoftLabels.of(np.arange(2), np.tile(row, (2, 1)), outputs.space)
-    release = Release(labels=labels, count=1, score=1.0)
-    strategy.teach(Ballot([Vote("a", release), Vote("b", release)], ["a", "b"], outputs, strategy.memory))
+
+    def votes(recipe: Recipe) -> list[Vote]:
+        sketch = np.zeros(recipe.sketch, np.float32)
+        release = Release(sketch=sketch) if recipe.release is Kind.SKETCH else Release(labels=labels)
+        return [Vote(party, replace(release, count=1, score=1.0)) for party in ("a", "b")]
+
+    ballot = Ballot(votes(strategy.recipe), ["a", "b"], outputs, strategy.memory, np.array([[0.0], [1.0]]))
+    asked = strategy.teach(ballot).follow_up
+    if asked is not None and strategy.follow_up is not None:
+        said = [vote for vote in votes(strategy.follow_up) if vote.party in asked.turns[0]]
+        strategy.teach(replace(ballot, votes=said, follow_up=asked))
 
 
 def nobody(ballot: Ballot) -> Lesson:

@@ -143,7 +143,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], tuple[str, ..
     "levels in words": setting('task.levels=["low"]', "task, levels[0]: expected `float`"),
     "issue hour": setting("task.issue_hour=25", "task.issue_hour: ", "25", "0 to 24"),
     "step": setting("task.step=7min", '"7min" is not a step', "Choose one of"),
-    "naive rule": setting("task.naive=month", "task, naive: 'month' is no choice", "day, mixed, week"),
+    "naive rule": setting("task.naive=month", "task, naive: 'month' is no choice", "both, day, mixed, similar, week"),
     "country": setting("task.country=Atlantis", "country: ", "Atlantis", "Did you mean"),
     # dates
     "no date in the test": setting('task.test=["soon","2016-03-08"]', "task.test: 'soon' is no date", "2016-01-31"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_check_trains_nothing_and_says_what_would_be(
     assert told.code == 0
     assert "federation.toml is fine" in told.out
     assert "2 rounds of 'grouped' among 3 participants" in told.out
-    assert "about 120 public items of 43 inputs" in told.out
+    assert "about 120 public items of 45 inputs" in told.out
     facts = json.loads(command("check", small / "federation.toml", "--json").out)
     assert facts["quorum"] == 2
     assert facts["transfer_items"] == 120
@@ -107,6 +108,33 @@ def test_check_trains_nothing_and_says_what_would_be(
     assert (alpha["learner"], alpha["test_rows"], alpha["left_out_rows"]) == ("extra_trees", 7 * 24, 0)
     assert alpha["train_rows"] + alpha["held_back_rows"] == 46 * 24
     assert sorted(small.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("name='fedmd'", "releases soft labels ABOUT; nothing else"),
+        ("name='selective'", "soft labels ABOUT and how dense its own rows are at each item, as weights; nothing else"),
+        ("name='grouped', reliability='heldout'", "soft labels ABOUT and the held-out loss of its model; nothing else"),
+        (
+            "name='sketched', sketch=8, reliability='heldout'",
+            "releases a sketch, 8 numbers, of its soft labels ABOUT and the held-out loss of its model; "
+            "those who are then asked on, soft labels ABOUT; nothing else",
+        ),
+        ("name='fedavg'", "releases the parameters of models of f inputs and the number of its rows; nothing else"),
+        ("name='fedper', weights='equal'", "the parameters of models of f inputs, without their head; nothing else"),
+    ],
+    ids=lambda text: text.split("'")[1] if text.startswith("name") else "",
+)
+def test_check_says_what_leaves_a_participant(strategy: str, words: str, small: Path, command: Command) -> None:
+    # All have the same network, which algorithms that share parameters need.
+    alike = [f"participants.{one}.learner=mlp" for one in ("alpha", "beta", "gamma")]
+    alike += [f"participants.{one}.options={{hidden=[8]}}" for one in ("alpha", "beta", "gamma")]
+    given = [word for change in (f"strategy={{{strategy}}}", *alike) for word in ("--set", change)]
+    told = command("check", small / "federation.toml", *given)
+    assert told.code == 0, told.err
+    words = words.replace("ABOUT", "about 120 public items of f inputs")
+    assert words in re.sub(r"\d+ inputs", "f inputs", told.out)
 
 
 def test_check_says_how_many_rounds_a_reference_runs(small: Path, command: Command) -> None:

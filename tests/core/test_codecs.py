@@ -24,6 +24,7 @@ class TestRaw(CodecContract):
         """4 bytes a number, and 32 for each array and what stands around it."""
         labels = release.labels
         numbers = sum(array.size for array in release.parameters.values())
+        numbers += 0 if release.sketch is None else release.sketch.size
         if labels is not None:
             numbers += labels.values.size + labels.items.size + labels.weight.size
         return 96 + 4 * numbers + 32 * len(release.parameters)
@@ -66,6 +67,12 @@ def test_tables_that_cannot_be_are_refused(arrays, why):
     header = {"space": "quantiles", "count": 0, "score": NAN}
     with pytest.raises(WireError, match=why):
         Raw().decode(pack(header, arrays))
+
+
+@pytest.mark.parametrize("sketch", [np.zeros((2, 2), F4), np.array(1, F4), np.zeros(2)], ids=["2-d", "0-d", "f8"])
+def test_sketches_that_cannot_be_are_refused(sketch):
+    with pytest.raises(WireError, match="sketch"):
+        Raw().decode(pack({"space": None, "count": 0, "score": NAN}, {"sketch": sketch}))
 
 
 def test_a_release_without_labels_has_no_table():

@@ -1,11 +1,11 @@
-"""What a participant keeps: by the evidence of its held-back rows, and only if that is clear."""
+"""What a participant keeps: by the evidence of its held-back rows, pulled towards what mostly does well."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from fedstill.keep import CLEAR, Kept, choose
+from fedstill.keep import PRIOR, PULL, choose
 from fedstill.labels import Outputs, Space
 from fedstill.sites import Rows
 from fedstill.testing.fakes import CLASSES
@@ -23,45 +23,41 @@ def says(*numbers):
     return np.array(numbers, np.float32)[:, None]
 
 
-def test_what_is_clearly_better_is_kept():
-    """The own model is right where the distilled one is off by 1 on all rows: no doubt is left."""
+def test_the_distilled_is_kept_for_the_most_part_where_all_are_as_good():
+    """All err by 1, to the same side, so that no blend is better than another: the prior decides."""
+    wrong = says(1, 1, 1, 1)
+    kept = choose(MEDIAN, held(4), {"distilled": wrong, "own": wrong, "floor": wrong})
+    assert (kept.name, dict(kept.weights)) == ("blend", PRIOR)
+    assert kept.why == "held-back loss: distilled 0.5, own 0.5, floor 0.5, kept 0.5"
+
+
+def test_evidence_pulls_away_from_the_prior():
+    """The own model is never wrong: nothing that errs at all comes near."""
     kept = choose(MEDIAN, held(4), {"distilled": says(1, 1, 1, 1), "own": says(0, 0, 0, 0)})
     assert (kept.name, kept.weights) == ("own", {"own": 1.0})
-    assert kept.why == "held-back loss: distilled 0.5, own 0, kept 0; it beats distilled clearly"
+    assert kept.why == "held-back loss: distilled 0.5, own 0, kept 0"
 
 
-def test_the_first_is_kept_where_it_is_best():
-    kept = choose(MEDIAN, held(4), {"distilled": says(0, 0, 0, 0), "own": says(1, 1, 1, 1)})
-    assert (kept.name, kept.weights) == ("distilled", {"distilled": 1.0})
-    assert "nothing beats distilled clearly (the best blend has 0)" in kept.why
+@pytest.mark.parametrize(("own", "weight"), [(0.0, 1.0), (0.9, 0.4), (1.0, 0.1), (2.0, 0.0)])
+def test_how_much_better_decides_how_far(own, weight):
+    """The distilled model errs by 1 and the own by x: at weight w the error is 1 + w (x - 1), at best b.
 
-
-@pytest.mark.parametrize(("last", "name"), [(9.8, "own"), (10.0, "distilled"), (10.2, "distilled")])
-def test_clear_is_more_than_two_standard_errors(last, name):
-    """The own model is right, so losses differ by 1, 1, 1 and x, x being 4.9, 5 or 5.1.
-
-    At 5 their mean is 2 and their standard deviation 2 (the squares around 2 sum to 12, of which 4 is a third), so
-    the standard error of four is 1: twice that is just not exceeded. With 4.9 it is: 1.975 > 2 * 0.975.
+    The sum (1 + w (x - 1)) / b + 0.2 (w - 1/9)^2 is least where w = 1/9 + (1 - x) / (0.4 b). For x = 0.9 b is
+    0.9, so w = 0.39; for x = 1 it is 1/9; for x = 2 it lies below 0.
     """
-    assert CLEAR == 2
-    kept = choose(MEDIAN, held(4), {"distilled": says(2, 2, 2, last), "own": says(0, 0, 0, 0)})
-    assert kept.name == name
+    kept = choose(MEDIAN, held(2), {"distilled": says(1, 1), "own": says(own, own)})
+    assert PULL == 0.1
+    assert kept.weights.get("own", 0.0) == pytest.approx(weight)
 
 
 def test_days_count_not_rows():
-    """Losses differ by 1, 1, 1, 4.9: clear for four days. Where the first three are one day, it is 1 and 4.9.
+    """Three rows of a day count as one: the own model is right on these, and off by 3 on the other day.
 
-    Their mean is 2.95, their standard deviation 3.9 / sqrt(2), so the standard error of two is 1.95: not clear.
+    By rows its mean error is 0.75, less than 1; by days it is 1.5.
     """
-    predictions = {"distilled": says(2, 2, 2, 9.8), "own": says(0, 0, 0, 0)}
-    assert choose(MEDIAN, held(4), predictions).name == "own"
-    assert choose(MEDIAN, held(4, block=[0, 0, 0, 1]), predictions).name == "distilled"
-
-
-def test_one_day_is_no_evidence():
-    """However large the difference: nothing says how much it varies."""
-    predictions = {"distilled": says(100, 100), "own": says(0, 0)}
-    assert choose(MEDIAN, held(2, block=[3, 3]), predictions).name == "distilled"
+    predictions = {"distilled": says(1, 1, 1, 1), "own": says(0, 0, 0, 3)}
+    assert choose(MEDIAN, held(4), predictions).weights["own"] > 0.5
+    assert choose(MEDIAN, held(4, block=[0, 0, 0, 1]), predictions).weights == {"distilled": 1.0}
 
 
 def test_a_blend():
@@ -90,9 +86,15 @@ def test_blends_of_classes():
     np.testing.assert_allclose(mixed, [[0.5, 0.5, 0]] * 12, rtol=1e-6)
 
 
-def test_without_held_back_rows_the_first_is_kept():
-    kept = choose(MEDIAN, held(0), {"distilled": says(), "own": says()})
-    assert kept == Kept("distilled", {"distilled": 1.0}, "no rows were held back to choose by")
+def test_without_held_back_rows_the_prior_decides():
+    """0.8 to 0.1 is 8/9 to 1/9, in tenths 0.9 to 0.1; without a distilled model own and floor count alike."""
+    assert dict(choose(MEDIAN, held(0), {"distilled": says(), "own": says()}).weights) == {"distilled": 0.9, "own": 0.1}
+    assert dict(choose(MEDIAN, held(0), {"own": says(), "floor": says()}).weights) == {"own": 0.5, "floor": 0.5}
+
+
+def test_without_any_error_the_prior_decides():
+    right = says(0, 0)
+    assert dict(choose(MEDIAN, held(2), {"distilled": right, "own": right, "floor": right}).weights) == PRIOR
 
 
 def test_a_single_candidate_is_kept():
@@ -100,10 +102,11 @@ def test_a_single_candidate_is_kept():
     assert (kept.name, kept.weights) == ("own", {"own": 1.0})
 
 
-def test_no_blend_is_worse_than_the_first_on_the_rows_it_was_chosen_by():
+def test_no_blend_is_worse_than_the_prior_on_the_rows_it_was_chosen_by():
     random = np.random.default_rng(0)
     for _ in range(20):
-        predictions = {name: random.normal(size=(30, 1)).astype(np.float32) for name in ("distilled", "own", "floor")}
+        predictions = {name: random.normal(size=(30, 1)).astype(np.float32) for name in PRIOR}
         kept = choose(MEDIAN, held(30), predictions)
-        assert np.abs(kept.blend(predictions)).mean() <= np.abs(predictions["distilled"]).mean() + 1e-6
+        usual = sum(weight * predictions[name] for name, weight in PRIOR.items())
+        assert np.abs(kept.blend(predictions)).mean() <= np.abs(usual).mean() + 1e-6
         assert sum(kept.weights.values()) == pytest.approx(1)

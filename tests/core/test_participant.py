@@ -10,6 +10,7 @@ import pytest
 
 from fedstill.codecs.raw import Raw
 from fedstill.errors import LearnerError, WireError
+from fedstill.grouping.sketch import sketch
 from fedstill.labels import Release
 from fedstill.messages import Answer, Ask, Kind, Recipe, Refuse, Teach
 from fedstill.sites import Rows, loss
@@ -81,6 +82,18 @@ def test_an_old_answer_is_kept_after_a_teacher():
     assert participant.handle(Ask(1, LABELS)) is first
 
 
+def test_questions_of_a_round_are_told_apart(outputs):
+    """The sketch is that of the soft labels it sends when it is asked on; each question has one answer."""
+    participant = fresh(outputs)
+    first = participant.handle(Ask(1, Recipe(Kind.SKETCH, sketch=5, seed=3)))
+    second = participant.handle(Ask(1, LABELS, 2))
+    assert (first.question, second.question) == (1, 2)
+    assert participant.handle(Ask(1, LABELS, 1)) is first
+    assert participant.handle(Ask(1, LABELS, 2)) is second
+    assert Line.trainings == 1
+    np.testing.assert_array_equal(released(first).sketch, sketch(released(second).labels, 5, seed=3))
+
+
 def test_parameters_by_hand():
     """From 0 at step 0.1, a gradient of the mean target: the first epoch moves b by a tenth of that mean."""
     participant = fresh()
@@ -134,12 +147,15 @@ def test_only_what_the_recipe_asks_for_leaves(kind, count, score):
     (release,) = spy.releases
     assert answer == Answer(1, "plant", RAW.encode(release))
     assert (release.labels is None) == (kind is not Kind.LABELS)
-    assert set(release.parameters) == (set() if kind is Kind.LABELS else {"w", "b"})
+    assert set(release.parameters) == ({"w", "b"} if kind in (Kind.PARAMETERS, Kind.GRADIENTS) else set())
+    assert (release.sketch is None) == (kind is not Kind.SKETCH)
     assert release.count == (30 if count else 0)
     assert math.isnan(release.score) != score
     if kind is Kind.LABELS:
         assert release.labels.values.shape == (N, 3)
-    if score and kind is Kind.LABELS:
+    if kind is Kind.SKETCH:
+        assert release.sketch.shape == (32,)
+    if score and kind in (Kind.LABELS, Kind.SKETCH):
         valid = participant.site.valid
         assert release.score == pytest.approx(loss(QUANTILES, valid.y, participant.own.predict(valid.X)))
 
@@ -280,8 +296,8 @@ def test_a_codec_that_cannot_becomes_a_refusal():
 class Diverging(Line):
     """A line whose training ends in the infinite."""
 
-    def train(self, X, y, epochs, learning_rate):
-        super().train(X, y, epochs, learning_rate)
+    def train(self, X, y, epochs, learning_rate, proximal=0.0):
+        super().train(X, y, epochs, learning_rate, proximal)
         self.arrays["b"] = self.arrays["b"] + np.inf
 
     def predict(self, X):
@@ -308,7 +324,7 @@ def test_predictions_and_choice():
     participant = fresh()
     X = participant.site.valid.X
     assert list(participant.predict(X)) == ["own", "floor"]
-    assert participant.choose().name == "own"
+    assert participant.choose().weights["own"] >= 0.5
     participant.handle(teach(constant_teacher(QUANTILES, 50), recipe=Recipe(share=1.0)))
     assert list(participant.predict(X)) == ["distilled", "own", "floor"]
     kept = participant.choose()
@@ -343,7 +359,14 @@ def test_a_models_length_is_no_matter():
 
 @pytest.mark.parametrize(
     "impossible",
-    [{"share": 1.5}, {"share": -0.1}, {"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}],
+    [
+        {"share": 1.5},
+        {"share": -0.1},
+        {"epochs": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("inf")},
+        {"sketch": 0},
+    ],
     ids=str,
 )
 def test_recipes_that_nobody_can_follow_do_not_exist(impossible):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +16,11 @@ from fedstill.algorithms.fedavg import fedavg
 from fedstill.algorithms.fedmd import fedmd
 from fedstill.algorithms.grouped import grouped
 from fedstill.algorithms.references import local
+from fedstill.algorithms.sketched import sketched
 from fedstill.labels import Release
-from fedstill.messages import Answer, Ask, Recipe, Refuse, Teach
+from fedstill.messages import Answer, Ask, Kind, Recipe, Refuse, Teach
 from fedstill.round import (
+    Asked,
     Closed,
     Coordinator,
     Failed,
@@ -218,56 +220,84 @@ def test_parameters_need_a_common_start():
 
 SENDERS = st.sampled_from([*ABC, "x", ""])
 SOUND = st.integers(-5, 5).map(lambda number: release([[number] * 3] * 2))
+SKETCH = st.integers(-5, 5).map(lambda number: RAW.encode(Release(sketch=np.float32([number, 1]))))
 PAYLOADS = st.one_of(
     SOUND,
+    SKETCH,
     st.sampled_from([payload for payload, _ in BAD.values()]),
     st.binary(max_size=80),
     st.integers(0, len(GOOD) - 1).map(lambda at: GOOD[:at] + bytes([GOOD[at] ^ 0x10]) + GOOD[at + 1 :]),
 )
 WILD = st.one_of(
-    st.builds(Answer, st.integers(-1, 6), SENDERS, PAYLOADS),
-    st.builds(Refuse, st.integers(-1, 6), SENDERS, st.text(max_size=5)),
+    st.builds(Answer, st.integers(-1, 6), SENDERS, PAYLOADS, st.integers(-1, 5)),
+    st.builds(Refuse, st.integers(-1, 6), SENDERS, st.text(max_size=5), st.integers(-1, 5)),
 )
 
 
-def turn(number):
-    """Events of about the time of a round: mostly what belongs there; at the end its deadline may come."""
-    party, now = st.sampled_from(ABC), st.floats(11.0 * (number - 1), 11.0 * number)
-    replies = st.one_of(
-        st.builds(Answer, st.just(number), party, SOUND),
-        st.builds(Answer, st.just(number), party, SOUND),
-        st.builds(Refuse, st.just(number), party, st.text(max_size=5)),
-        WILD,
-    )
-    event = st.one_of(*[st.builds(Received, replies, now)] * 4, st.builds(Ticked, now), st.builds(Started, now))
-    return st.builds(
-        lambda events, over: [*events, *([Ticked(11.0 * number)] if over else [])],
-        st.lists(event, min_size=3, max_size=9),
-        st.booleans(),
-    )
-
-
-EVENTS = st.tuples(st.lists(st.builds(Received, WILD, st.just(0.0)), max_size=2), *map(turn, range(1, 6))).map(
-    lambda turns: [*turns[0], Started(0.0), *itertools.chain(*turns[1:])]
+STRAY = st.one_of(
+    st.builds(Received, WILD, st.floats(0, 50)),
+    st.builds(Ticked, st.floats(0, 50)),
+    st.builds(Started, st.floats(0, 50)),
+)
+MOSTLY = ["answer"] * 12 + ["refuse", "refuse", "anyone", "wait", "wait", "stray"]
+ACTIONS = st.tuples(
+    st.lists(st.builds(Received, WILD, st.just(0.0)), max_size=2),
+    st.lists(st.tuples(st.sampled_from(MOSTLY), st.integers(-5, 5), STRAY), min_size=10, max_size=40),
+).map(lambda parts: [*parts[0], Started(0.0), *parts[1]])
+STRATEGIES = st.sampled_from(
+    [
+        fedmd(),
+        sketched(sketch=2, grouping="none"),  # one group: its members are asked on one after the other
+        sketched(sketch=2, grouping="each"),  # all are asked on at once
+    ]
 )
 
 
-def check_closing(closing, counted, quorum):
-    """Answered, refused and missing are all participants, each once, and just those whose replies were taken."""
+def event_of(action, coordinator, state):
+    """What an action is in a state: an event as it stands, a sound reply to the open question, or its deadline."""
+    if not isinstance(action, tuple):
+        return action
+    what, number, stray = action
+    asked = ABC if state.follow_up is None else state.follow_up.turns[0]
+    waiting = [party for party in asked if party not in {**state.answers, **state.refusals}]
+    if what == "stray" or not waiting:
+        return stray
+    if what == "wait":
+        return Ticked(state.closes_at + number)
+    party = (ABC if what == "anyone" else waiting)[number % len(ABC if what == "anyone" else waiting)]
+    if what == "refuse":
+        return Received(Refuse(state.round, party, str(number), state.question), 0.0)
+    recipe = coordinator.strategy.recipes[state.follow_up is not None]
+    labels = Release(soft(QUANTILES, [number] * 2))
+    sketch = Release(sketch=np.float32([number, 1]))
+    payload = RAW.encode(labels if recipe.release is Kind.LABELS else sketch)
+    return Received(Answer(state.round, party, payload, state.question), 0.0)
+
+
+def check_closing(closing, asks, counted, quorum):
+    """Answered, refused and missing are all participants, each once, by what they were asked and what was taken."""
     parts = [*closing.answered, *closing.refused, *closing.missing]
     assert sorted(parts) == list(ABC)
-    taken = {reply.sender: type(reply) for reply in counted if reply.round == closing.round}
-    assert set(closing.answered) == {party for party, kind in taken.items() if kind is Answer}
-    assert set(closing.refused) == {party for party, kind in taken.items() if kind is Refuse}
-    assert isinstance(closing, Closed) == (len(closing.answered) >= quorum)
+    taken = {(reply.question, reply.sender): type(reply) for reply in counted if reply.round == closing.round}
+    said = {party: {taken.get(asked) for asked in asks[closing.round] if asked[1] == party} for party in ABC}
+    assert set(closing.answered) == {party for party, kinds in said.items() if kinds == {Answer}}
+    assert set(closing.refused) == {party for party, kinds in said.items() if Refuse in kinds}
+    last = max(question for question, _ in asks[closing.round])
+    heard = [kind for (question, _), kind in taken.items() if question == last and kind is Answer]
+    assert isinstance(closing, Closed) == (len(heard) >= (quorum if last == 1 else 1))
 
 
 def check_step(coordinator, before, event, after, effects):
     """What holds of every single step."""
     assert after.round - before.round in (0, 1)
+    assert after.question == (before.question + len(of(Asked, effects)) if after.round == before.round else 1)
     for send in of(Send, effects):
         assert send.to in ABC
-        assert isinstance(send.message, Teach) or (after.phase is Phase.OPEN and send.message.round == after.round)
+        assert isinstance(send.message, Teach) or (
+            after.phase is Phase.OPEN
+            and (send.message.round, send.message.question) == (after.round, after.question)
+            and send.message.recipe == coordinator.strategy.recipes[after.question > 1]
+        )
     if before.phase in (Phase.FINISHED, Phase.FAILED):
         assert after == before
         assert all(
@@ -275,29 +305,40 @@ def check_step(coordinator, before, event, after, effects):
         )
     if of(Ignored, effects):
         assert after == before
-        late = event.reply.round < before.round and before.phase is Phase.OPEN
-        if late and event.reply.sender in ABC:
-            party = event.reply.sender
-            expected = [before.teachers[party]] if party in before.teachers else []
-            expected += [] if party in {**before.answers, **before.refusals} else [Ask(before.round, fedmd().recipe)]
+        reply, party = event.reply, event.reply.sender
+        if before.phase is Phase.OPEN and party in ABC:
+            asked = ABC if before.follow_up is None else before.follow_up.turns[0]
+            late = (reply.round, reply.question) < (before.round, before.question)
+            open_for_it = late and party in asked and party not in {**before.answers, **before.refusals}
+            earlier = reply.round < before.round and party in before.teachers
+            expected = [before.teachers[party]] if earlier else []
+            recipe = coordinator.strategy.recipes[before.question > 1]
+            expected += [Ask(before.round, recipe, before.question)] if open_for_it else []
             assert [send.message for send in of(Send, effects)] == expected
 
 
-@given(EVENTS, st.integers(1, 3), st.integers(1, 3))
-def test_whatever_comes(events, quorum, patience):
+@given(STRATEGIES, ACTIONS, st.integers(1, 3), st.integers(1, 3))
+def test_whatever_comes(strategy, actions, quorum, patience):
     """No event raises; each round ends once and counts each participant once; the run ends; a replay agrees."""
     plan = replace(PLAN, rounds=4, quorum=quorum, patience=patience, max_answer_bytes=2000)
-    coordinator = Coordinator(plan, fedmd(), RAW)
-    events += [Ticked(math.inf)] * 4  # as many deadlines as there are rounds
-    state, seen, counted, ends = coordinator.start(), [], [], 0
-    for event in events:
+    coordinator = Coordinator(plan, strategy, RAW)
+    # As many deadlines as there are questions: in each of four rounds one of all, and one of each of three.
+    actions = [*actions, *[Ticked(math.inf)] * (4 * (4 if strategy.follow_up else 1))]
+    state, events, seen, counted, ends = coordinator.start(), [], [], [], 0
+    asks = defaultdict(set)
+    for action in actions:
+        event = event_of(action, coordinator, state)
+        events.append(event)
         after, effects = coordinator.step(state, event)
         check_step(coordinator, state, event, after, effects)
         if isinstance(event, Received) and not of(Ignored, effects):
             assert state.phase is Phase.OPEN
             counted.append(event.reply)
         for closing in of(Closed | QuorumMissed, effects):
-            check_closing(closing, counted, quorum)
+            check_closing(closing, asks, counted, quorum)
+        for send in of(Send, effects):
+            if isinstance(send.message, Ask):
+                asks[send.message.round].add((send.message.question, send.to))
         seen += effects
         state = after
         ends += len(of(Finished | Failed, effects))
@@ -308,7 +349,7 @@ def test_whatever_comes(events, quorum, patience):
     missed = [isinstance(closing, QuorumMissed) for closing in closings]
     patience_ended = any(all(missed[at : at + patience]) for at in range(len(missed) - patience + 1))
     assert state.phase is (Phase.FAILED if patience_ended else Phase.FINISHED)
-    assert len({(reply.round, reply.sender) for reply in counted}) == len(counted)
+    assert len({(reply.round, reply.question, reply.sender) for reply in counted}) == len(counted)
     assert coordinator.replay(events) == state
 
 
@@ -347,13 +388,16 @@ def test_neither_order_nor_nuisances_change_the_teachers(numbers, speakers, stra
     assert other == plain
 
 
-@given(EVENTS)
-def test_steps_do_not_change_what_they_are_given(events):
+@given(STRATEGIES, ACTIONS)
+def test_steps_do_not_change_what_they_are_given(strategy, actions):
     """A state is a value: it can be kept and continued twice, with the same outcome."""
-    state = COORDINATOR.start()
-    for event in events:
-        kept = replace(state, answers=dict(state.answers), refusals=dict(state.refusals), teachers=dict(state.teachers))
-        one, two = COORDINATOR.step(state, event), COORDINATOR.step(state, event)
+    coordinator = Coordinator(PLAN, strategy, RAW)
+    state = coordinator.start()
+    for action in actions:
+        event = event_of(action, coordinator, state)
+        copies = {name: dict(getattr(state, name)) for name in ("answers", "refusals", "teachers", "silent")}
+        kept = replace(state, **copies)
+        one, two = coordinator.step(state, event), coordinator.step(state, event)
         assert one == two
         assert state == kept
         state = one[0]

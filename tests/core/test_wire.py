@@ -55,12 +55,12 @@ def test_messages_survive(message):
 def test_a_frame_by_hand():
     """Four bytes of version, then MessagePack: an array of two, the name of the kind and a map of its fields."""
     frame = encode(Refuse(1, "a", "no"))
-    assert frame == b"FSm1" + b"\x92\xa6refuse" + b"\x83\xa5round\x01\xa6sender\xa1a\xa6reason\xa2no"
+    assert frame == b"FSm1" + b"\x92\xa6refuse" + b"\x84\xa5round\x01\xa6sender\xa1a\xa6reason\xa2no\xa8question\x01"
 
 
 @given(
     st.one_of(
-        st.builds(Answer, st.integers(-(2**63), 2**63), st.text(), st.binary()),
+        st.builds(Answer, st.integers(-(2**63), 2**63), st.text(), st.binary(), st.integers(1, 9)),
         st.builds(Refuse, st.integers(0, 9), st.text(), st.text()),
         st.builds(Ask, st.integers(0, 9), st.builds(Recipe, share=st.floats(0, 1), epochs=st.integers(1, 9))),
     )

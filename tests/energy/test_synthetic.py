@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedstill.cli.data import data
+from fedstill.energy.frame import Layout, SiteLoad, from_frame
+from fedstill.energy.heterogeneity import Heterogeneity, heterogeneity
+from fedstill.energy.profile import profile
+from fedstill.energy.skew import FACTORS, Skew, parse_skew
 from fedstill.energy.synthetic import (
+    QUARTERS_PER_STEP,
     QUARTERS_PER_YEAR,
     SiteModel,
     draw,
     render,
+    sites,
     synthetic,
     weather,
     working,
@@ -282,3 +293,187 @@ def test_noise_free_rendering_ignores_its_streams() -> None:
     region: Array = np.full(len(index), 18.0)
     one, two = (render(STEADY, index, region, *map(np.random.default_rng, pair)) for pair in ((1, 2), (3, 4)))
     np.testing.assert_array_equal(one, two)
+
+
+# --- skew by factors ------------------------------------------------------------------------------------
+
+LARGEST_MEANS = {
+    "level": 0.43, "swing": 0.33, "daily": 0.47, "weekly": 0.40, "season": 0.38, "weather": 0.48, "noise": 0.32,
+}  # fmt: skip
+"""Mean distance by factor of the most varied real set (docs/heterogeneity.md)."""
+
+
+@cache
+def unlike(skew: float | Skew, seed: int = 0, n: int = 8) -> Heterogeneity:
+    return heterogeneity([profile(site) for site in sites(n, skew, days=366, seed=seed).values()])
+
+
+def test_the_seeds_of_older_versions_give_the_same_load() -> None:
+    frame = synthetic(3, 30, seed=4)
+    assert frame["unique_id"].unique().tolist() == [f"synthetic-0{n}-shift" for n in ("1-three", "2-two", "3-two")]
+    assert frame["y"].sum() == pytest.approx(1480046.223, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_measured_index_grows_with_the_skew(seed: int) -> None:
+    indices = [unlike(skew, seed).index or 0 for skew in (0, 0.25, 0.5, 0.75, 1)]
+    assert indices[0] < 0.03
+    assert all(b > a for a, b in pairwise(indices)), indices
+    assert indices[-1] > 0.2
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_factor_is_skewed_by_its_own_name(factor: str) -> None:
+    none, half, full = (unlike(Skew(**{factor: skew})).means[factor] or 0 for skew in (0.0, 0.5, 1.0))
+    assert none < 0.05
+    assert none < half < full
+    assert full > 0.12
+
+
+def test_skew_1_is_about_as_unlike_as_real_sites_are() -> None:
+    found = [unlike(1, seed, n=16).means for seed in range(2)]
+    for factor, largest in LARGEST_MEANS.items():
+        mean = np.mean([one[factor] or 0 for one in found])
+        assert 0.5 * largest < mean < 1.25 * largest, (factor, mean)
+
+
+def test_sites_are_the_frame_ready_for_a_federation() -> None:
+    by = Skew.all(0.7, history=1.0)
+    made = sites(4, by, days=60, step="30min", seed=3)
+    layout = Layout(timezone="Europe/Berlin", covariates=("temperature_c",))
+    read = from_frame(synthetic(4, 60, "30min", seed=3, skew=by), layout)
+    assert made.keys() == read.keys()
+    for name, site in made.items():
+        pd.testing.assert_frame_equal(site.data, read[name].data)
+        assert site.zone == read[name].zone
+        assert any("nothing was measured" in note for note in site.notes)
+
+
+def test_a_skew_of_history_takes_the_first_days_away() -> None:
+    whole, cut = (sites(12, Skew(history=skew), days=100, seed=1) for skew in (0, 1))
+    lengths = []
+    for name, site in cut.items():
+        pd.testing.assert_frame_equal(site.data, whole[name].data.iloc[-len(site.data) :], check_freq=False)
+        assert site.data.index[0].tz_convert("Europe/Berlin").hour == 0
+        lengths.append(profile(site).history_days)
+    assert 10 <= min(lengths) < 30
+    assert 60 < max(lengths) <= 100
+    assert {len(site.data) for site in whole.values()} == {len(sites(1, 0, days=100)["synthetic-01-two-shift"].data)}
+
+
+def test_a_number_is_the_same_skew_of_every_factor_but_history() -> None:
+    by = Skew.all(0.4)
+    assert {getattr(by, factor) for factor in FACTORS if factor != "history"} == {0.4}
+    assert by.history == 0
+    for one, other in zip(sites(2, 0.4, days=3).values(), sites(2, by, days=3).values(), strict=True):
+        pd.testing.assert_frame_equal(one.data, other.data)
+
+
+def test_large_federations_can_be_made() -> None:
+    made = sites(300, 0.5, days=2)
+    assert len(made) == 300
+    assert len({site.data["load_kw"].sum() for site in made.values()}) == 300
+
+
+@given(seed=st.integers(0, 2**32), skew=st.floats(0, 1))
+def test_every_site_that_a_skew_draws_can_be(seed: int, skew: float) -> None:
+    model = draw(np.random.default_rng(seed), Skew.all(skew))
+    assert min(model.base_kw, model.heating_kw_per_k, model.cooling_kw_per_k) > 0
+    assert 0 <= model.noise < 0.5
+    assert abs(model.season) < 1
+    assert model.heating_balance_c < model.cooling_balance_c
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("0.5", 0.5),
+        ("all=0.5", Skew.all(0.5)),
+        ("level=1, daily=0.5", Skew(level=1.0, daily=0.5)),
+        ("all=0.5,level=0,history=1", replace(Skew.all(0.5, history=1.0), level=0.0)),
+    ],
+)
+def test_a_skew_can_be_written(text: str, meant: float | Skew) -> None:
+    assert parse_skew(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "remedy"),
+    [
+        ("a lot", "skew", "level=1,daily=0.5"),
+        ("weakly=1", "skew", "Did you mean weekly?"),
+        ("colour=1", "skew", "There are: all, level"),
+        ("level=", "skew, level", "number from 0 to 1"),
+        ("level=1.5", "skew, level", "number from 0 to 1"),
+        ("noise=nan", "skew, noise", "number from 0 to 1"),
+    ],
+)
+def test_what_is_no_skew_is_refused(text: str, where: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_skew(text)
+    assert caught.value.where == where
+    assert remedy in caught.value.remedy
+
+
+def test_the_command_line_takes_a_skew_by_factors(tmp_path: Path) -> None:
+    out = tmp_path / "load.csv"
+    command = ["synthetic", str(out), "--sites", "3", "--days", "20", "--skew", "all=0.5,history=1"]
+    told = CliRunner().invoke(data, command)
+    assert told.exit_code == 0, told.output
+    written = pd.read_csv(out, parse_dates=["ds"])
+    expected = synthetic(3, 20, skew=Skew.all(0.5, history=1.0))
+    pd.testing.assert_frame_equal(written, expected, check_dtype=False)
+    assert len(expected) < 3 * 480
+    refused = CliRunner().invoke(data, [*command[:-1], "daly=1", "--force"])
+    assert isinstance(refused.exception, ConfigError)
+    assert refused.exception.remedy == "Did you mean daily?"
+
+
+def test_a_skew_must_be_a_number() -> None:
+    with pytest.raises(ConfigError, match="'much' cannot be"):
+        Skew(level="much")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="True cannot be"):
+        sites(2, True)
+
+
+# --- real weather ------------------------------------------------------------------------------------------
+
+
+def outside(days: int, step: str = "1h", **columns: np.ndarray | float) -> SiteLoad:
+    """Weather from 1 January 2016 on, by the clock of Berlin."""
+    begin = pd.Timestamp("2016-01-01", tz="Europe/Berlin").tz_convert("UTC")
+    index = pd.date_range(begin, periods=days * int(pd.Timedelta("1D") / pd.Timedelta(step)), freq=step, name="ds")
+    return SiteLoad("weather", pd.DataFrame(columns, index=index, dtype=np.float64), "Europe/Berlin")
+
+
+def test_load_follows_the_weather_that_is_given() -> None:
+    """Ten kelvin less are ten times the heating slope more, but for the noise that both have."""
+    mild, cold = (sites(1, 0.0, days=5, weather=outside(5, temperature_c=here)) for here in (10.0, 0.0))
+    (one,), (other,) = mild.values(), cold.values()
+    assert set(one.data["temperature_c"]) == {10.0}
+    model = SiteModel()
+    night = one.data.index.tz_convert("Europe/Berlin").hour == 2  # outside the shifts there is base and heating alone
+    expected = (model.base_kw + model.heating_kw_per_k * 15) / (model.base_kw + model.heating_kw_per_k * 5)
+    ratio = (other.data["load_kw"] / one.data["load_kw"])[night]
+    assert ratio.to_numpy() == pytest.approx(expected, rel=0.01)
+
+
+def test_other_columns_are_taken_and_the_temperature_is_made() -> None:
+    wind = np.arange(5 * 24.0)
+    (site,) = sites(1, days=5, weather=outside(5, wind=wind)).values()
+    (plain,) = sites(1, days=5).values()
+    assert site.data["wind"].tolist() == wind.tolist()
+    pd.testing.assert_frame_equal(site.data[["load_kw", "temperature_c"]], plain.data)
+    assert site.data.index.freq is not None
+
+
+@pytest.mark.parametrize("step", ["15min", "30min", "1h"])
+def test_finer_weather_is_averaged_to_the_step(step: str) -> None:
+    quarters = np.arange(3 * 96.0)
+    (site,) = sites(1, days=3, step=step, weather=outside(3, "15min", temperature_c=quarters)).values()
+    assert site.data["temperature_c"].tolist() == quarters.reshape(-1, QUARTERS_PER_STEP[step]).mean(axis=1).tolist()
+
+
+def test_where_the_weather_is_missing_the_load_is() -> None:
+    (site,) = sites(1, 0.0, days=5, weather=outside(3, temperature_c=0.0)).values()
+    assert site.data["load_kw"].isna().tolist() == [False] * 72 + [True] * 48

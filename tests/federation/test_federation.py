@@ -101,11 +101,13 @@ def test_a_history_holds_an_outcome_a_member_and_a_record_a_round(ran: tuple[His
 
 
 def test_the_floor_is_the_naive_rule(ran: tuple[History, Frames, Path]) -> None:
-    """Its median is the load of 24 hours before."""
+    """Its median is one of the rules; that of the day is the load of 24 hours before."""
     one = outcome(ran[0], "a")
     hours = pd.DatetimeIndex(one.time).tz_localize("UTC")
     yesterday = SITES[0].data["load_kw"].shift(24).loc[hours]
-    assert one.predictions["floor"][:, 1] == pytest.approx(yesterday.to_numpy(), rel=1e-5)
+    assert one.predictions["naive_day"][:, 1] == pytest.approx(yesterday.to_numpy(), rel=1e-5)
+    rules = [said[:, 1] for name, said in one.predictions.items() if name.startswith("naive_")]
+    assert sum(np.allclose(one.predictions["floor"][:, 1], rule, rtol=1e-4) for rule in rules) == 1
     assert one.actual.tolist() == SITES[0].data.loc[hours, "load_kw"].tolist()
 
 
@@ -209,9 +211,9 @@ def test_a_member_more_changes_nothing_for_anothers_own_model(first: History) ->
 
 def test_any_estimator_of_scikit_learn_is_a_learner() -> None:
     members = [
-        Member("object", SITES[0], Ridge(alpha=3), {}, SPAN),
+        Member("object", SITES[0], Ridge(alpha=3), {}, SPAN, companions=()),
         Member("name", SITES[1], "sklearn", {"estimator": "sklearn.linear_model:Ridge", "alpha": 3}, SPAN),
-        Member("again", SITES[0], Ridge(), {"alpha": 3}, SPAN),
+        Member("again", SITES[0], Ridge(), {"alpha": 3}, SPAN, companions=()),
     ]
     history = federation(members, strategy="fedmd").run()
     assert {one.name: one.learner for one in history.outcomes} == {

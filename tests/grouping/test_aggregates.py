@@ -21,6 +21,7 @@ from fedstill.grouping.aggregates import (
 from fedstill.labels import SoftLabels, Space
 
 P, Q = Space.PROBABILITIES, Space.QUANTILES
+NEEDS_WIDTH = ("certainty", "precision")
 
 
 def say(rows, space=Q, weight=None):
@@ -135,7 +136,9 @@ def test_results_lie_within_the_votes_that_speak(votes):
     speaks = (weights > 0)[..., None]
     low = np.min(np.where(speaks, values, np.inf), axis=0)
     high = np.max(np.where(speaks, values, -np.inf), axis=0)
-    for rule in AGGREGATES.values():
+    for name, rule in AGGREGATES.items():
+        if name in NEEDS_WIDTH and values.shape[2] == 1:
+            continue
         result = rule(votes, np.ones(len(votes)))
         spoken = speaks.any(axis=0)[:, 0]
         assert result.weight.tolist() == spoken.astype(float).tolist()
@@ -152,9 +155,13 @@ def test_order_of_voters_does_not_matter(votes, random):
     random.shuffle(order)
     weights = np.arange(1.0, len(votes) + 1)
     for name, rule in AGGREGATES.items():
+        if name in NEEDS_WIDTH and votes[0].values.shape[1] == 1:
+            continue
         one = rule(votes, weights)
         other = rule([votes[i] for i in order], weights[order])
-        np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-3, err_msg=name)
+        # Weiszfeld nears the median of wild votes slowly, by one order or another.
+        atol = 1e-3 if name != "geometric-median" else 1e-5 * max(np.abs(vote.values).max() for vote in votes) + 1e-3
+        np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=atol, err_msg=name)
 
 
 @given(
@@ -236,7 +243,7 @@ def test_medians_of_others_agree_with_the_median_without_the_member(votes):
 
 def test_resolve():
     assert resolve("median") is median
-    with pytest.raises(ConfigError, match=r"no 'medain'.*Did you mean 'median'.*mean, median, trimmed, weighted"):
+    with pytest.raises(ConfigError, match=r"no 'medain'.*Did you mean 'median'.*precision, trimmed, weighted"):
         resolve("medain")
 
 

@@ -114,6 +114,34 @@ def test_federated_rows_are_only_clipped():
     assert learner.predict([[1.0, 2.0], [50.0, -50.0]]).tolist() == [[1, 2, 13], [1.5, 3, 10]]
 
 
+def test_the_proximal_term_by_hand():
+    """Targets far above: each level q of three pulls its bias with q/3, so it ends where mu b = q/3."""
+    learner = Linear(QUANTILES, decay=0.0, batch=4).initialise(1)
+    weight = learner.parameters()["weight_0"]
+    learner.train(np.zeros((4, 1)), np.full(4, 50.0), epochs=4000, learning_rate=0.01, proximal=0.1)
+    assert learner.parameters()["bias_0"] == pytest.approx([1 / 3, 5 / 3, 3])
+    assert np.array_equal(learner.parameters()["weight_0"], weight)  # rows of 0 pull at no weight
+
+
+@pytest.mark.parametrize("outputs", [QUANTILES, CLASSES], ids=["quantiles", "classes"])
+def test_training_with_a_proximal_term_ends_where_both_slopes_cancel(outputs):
+    learner = MLP(outputs, decay=0.0, batch=200, hidden=(8,)).initialise(6)
+    start = learner.parameters()
+    learner.train(*rows(outputs), epochs=1500, learning_rate=0.002, proximal=1.0)
+    end, slope = learner.parameters(), learner.gradient(*rows(outputs))
+    for name, begun in start.items():
+        pull = begun - end[name]
+        np.testing.assert_allclose(slope[name], pull, atol=0.1 * np.abs(pull).max())
+
+
+def test_a_huge_proximal_term_stays_at_the_start():
+    """Adam's first step does not see it yet; nothing gets further away than such a step or two."""
+    learner = MLP(QUANTILES).initialise(6)
+    start = learner.parameters()
+    learner.train(*rows(QUANTILES), epochs=30, learning_rate=0.001, proximal=1e9)
+    assert all(np.abs(array - start[name]).max() < 0.002 for name, array in learner.parameters().items())
+
+
 def test_averaging_halves_learns_what_neither_half_holds():
     """Two sites that see one half of the range each: five rounds of averaging serve both."""
     X, y = rows(QUANTILES, n=400)

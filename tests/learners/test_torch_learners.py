@@ -65,6 +65,26 @@ def test_columns_beside_the_sequence_count():
     assert np.corrcoef(learner.predict(X)[:, 1], signal(X))[0, 1] > 0.9
 
 
+def test_training_with_a_proximal_term_ends_where_both_slopes_cancel():
+    learner = TorchMLP(QUANTILES, decay=0.0, batch=200, hidden=(8,)).initialise(6)
+    start = learner.parameters()
+    learner.train(*rows(QUANTILES), epochs=1500, learning_rate=0.002, proximal=1.0)
+    end, slope = learner.parameters(), learner.gradient(*rows(QUANTILES))
+    for name, begun in start.items():
+        pull = begun - end[name]
+        np.testing.assert_allclose(slope[name], pull, atol=0.1 * np.abs(pull).max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [(TorchMLP, ("2.weight", "2.bias")), (TorchSequence, ("head.2.weight", "head.2.bias"))],
+)
+def test_the_head_is_the_output_layer(kind, head):
+    learner = kind(QUANTILES).initialise(6)
+    assert learner.head() == head
+    assert learner.parameters()[head[0]].shape == (3, 64)
+
+
 def test_parameters_after_fit_are_refused():
     learner = TorchMLP(CLASSES, epochs=1).fit(*rows(CLASSES))
     with pytest.raises(LearnerError, match="scale of its own"):

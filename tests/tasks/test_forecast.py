@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from fedstill import Layout, from_frame
 from fedstill.energy.frame import SiteLoad
+from fedstill.energy.known import FADING, Naive
 from fedstill.energy.synthetic import synthetic
 from fedstill.errors import ConfigError, DataError
-from fedstill.tasks.base import Prepared
-from fedstill.tasks.forecast import LAGS, WARM_UP_DAYS, Forecast, Table
+from fedstill.tasks.base import Prepared, Scaling
+from fedstill.tasks.forecast import Forecast
+from fedstill.tasks.inputs import LAGS, WARM_UP_DAYS, Table
 
 BERLIN = "Europe/Berlin"
 SPRING, AUTUMN = date(2016, 3, 27), date(2016, 10, 30)
@@ -75,7 +77,7 @@ TASKS = st.builds(
     Forecast,
     issue_hour=st.sampled_from([24, 12, 9, 0]),
     step=st.sampled_from([HOURLY, QUARTERLY]),
-    naive=st.sampled_from(["day", "week", "mixed"]),
+    naive=st.sampled_from(["day", "week", "mixed", "similar", "both"]),
 )
 
 
@@ -149,7 +151,7 @@ FROM, DAYS = date(2016, 5, 1), 30
 
 def test_load_that_is_the_number_of_the_day() -> None:
     """Base is yesterday; a lag is so many days before it; the level of seven days lies three below yesterday."""
-    task = Forecast()
+    task = Forecast(naive="day")
     table = rows_of(task.table(site(day_number, FROM, DAYS), 2.0), MID)
     today = 140  # 20 May is day 140 after 1 January in a leap year
     assert table.load_kw.tolist() == [today] * 24
@@ -214,13 +216,55 @@ def test_the_naive_rule_takes_the_last_day_on_which_the_time_is_known(issue_hour
     near = 140 - back + np.arange(24) / 100
     week = 133 + np.arange(24) / 100
     for naive, expected in (("day", near), ("week", week), ("mixed", (near + week) / 2)):
-        task = Forecast(issue_hour=issue_hour, naive=naive)
+        task = Forecast(issue_hour=issue_hour, naive=naive)  # type: ignore[arg-type]
         table = rows_of(task.table(load, 1.0), MID)
         assert table.base == pytest.approx(expected, abs=1e-12)
         assert table.rules["naive_day"] == pytest.approx(near, abs=1e-12)
         assert table.rules["naive_week"] == pytest.approx(week, abs=1e-12)
         lag_3 = 140 - back - 2 + np.arange(24) / 100
         assert column(task, table, "lag_3") == pytest.approx(lag_3 - expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("day", "back"),
+    [
+        (date(2016, 5, 19), (1, 2, 6, 7, 8)),  # a Thursday; Monday is Whit Monday, a holiday, then comes a weekend
+        (date(2016, 5, 21), (7,)),  # a Saturday
+        (date(2016, 5, 22), (6, 7)),  # a Sunday: Whit Monday is a day of rest as well
+        (date(2016, 5, 16), (1, 8)),  # Whit Monday itself: the Sundays before
+    ],
+)
+def test_the_similar_rule_by_hand(day: date, back: tuple[int, ...]) -> None:
+    """The load is the number of the day; similar days of the last eight count 0.7 for each day back."""
+    table = rows_of(Forecast(country="DE").table(site(day_number, FROM, DAYS), 1.0), day)
+    assert FADING == 0.7
+    weights = [0.7**days for days in back]
+    today = (day - date(2016, 1, 1)).days
+    expected = sum(weight * (today - days) for weight, days in zip(weights, back, strict=True)) / sum(weights)
+    assert table.rules["naive_similar"] == pytest.approx([expected] * 24)
+    assert table.base == pytest.approx([(today - 1 + expected) / 2] * 24)
+
+
+def test_a_similar_day_whose_time_is_not_known_yet_does_not_count() -> None:
+    """At 12 the afternoon of Thursday is not known: what is left are Wednesday, Tuesday, Monday and last week."""
+    table = rows_of(Forecast(issue_hour=12).table(site(day_number, FROM, DAYS), 1.0), MID)
+    for hours, back in ((slice(0, 12), (1, 2, 3, 4, 7, 8)), (slice(12, 24), (2, 3, 4, 7, 8))):
+        expected = np.average([140 - days for days in back], weights=[0.7**days for days in back])
+        assert table.rules["naive_similar"][hours] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("naive", ["day", "week", "mixed", "similar", "both"])
+def test_the_floor_is_the_best_rule_of_the_history(naive: Naive) -> None:
+    """A load that repeats every week: the rule of the week is never wrong, whatever the residuals are over."""
+    load = site(lambda wall: wall.day_of_week.to_numpy() * 10 + wall.hour.to_numpy(), FROM, 60)
+    task = Forecast(naive=naive, test=("2016-06-15", None))
+    prepared = task.prepare("a", load, (None, "2016-06-15"))
+    floor, exam = prepared.site.floor, prepared.examination
+    assert floor.rule == "naive_week"
+    assert exam.restore(floor.predict(exam.X))[:, 2] == pytest.approx(exam.actual, abs=1e-3)
+    scaling = Scaling(np.full(exam.X.shape[1], 3, np.float32), np.full(exam.X.shape[1], 2, np.float32))
+    moved = prepared.scaled(scaling)
+    assert moved.site.floor.predict(moved.examination.X) == pytest.approx(floor.predict(exam.X), abs=1e-4)
 
 
 @pytest.mark.parametrize(("day", "hours"), [(SPRING, 23), (AUTUMN, 25), (MID, 24)])
@@ -233,7 +277,7 @@ def test_days_of_the_clock_changes_are_shorter_and_longer(day: date, hours: int,
 
 
 def test_the_day_after_the_clocks_change_by_hand() -> None:
-    task = Forecast()
+    task = Forecast(naive="day")
     spring = task.table(site(day_and_hour, SPRING - timedelta(days=12), 16), 1.0)
     after = rows_of(spring, SPRING + timedelta(days=1))
     # 27 March is day 86; at 2 the clock showed 3 at once.
@@ -361,7 +405,7 @@ def test_restoring_the_targets_gives_the_load() -> None:
 
 
 def test_targets_are_residuals_over_the_rule_in_units_of_the_scale() -> None:
-    ready = replace(TASK, validation=0).prepare("here", YEAR, SPAN)
+    ready = replace(TASK, validation=0, naive="day").prepare("here", YEAR, SPAN)
     known = YEAR.data.loc["2016-01-31 23:00":"2016-03-31 21:00", "load_kw"]  # 1 February to 31 March by the local clock
     assert ready.scale == pytest.approx(known.std())
     residuals = (YEAR.data["load_kw"] - YEAR.data["load_kw"].shift(24)).loc["2016-01-31 23:00":"2016-02-29 22:00"]
@@ -373,10 +417,13 @@ def rows(ready: Prepared) -> int:
 
 
 def test_rows_that_lack_a_reading_are_left_out_and_counted() -> None:
-    """A missing hour takes its own row, the next day (its last 24 hours), and its hour on six days more (lags)."""
+    """A missing hour takes its own row, the next day (its last 24 hours), and its hour on six days more (lags).
+
+    The first one lies on a Saturday, so it takes the rule from the next Saturday, and its error from the Sunday after.
+    """
     whole = TASK.prepare("here", YEAR, SPAN)
     assert whole.left_out_rows == 0
-    for gap, lost in (("2016-02-20 11:00", 1 + 24 + 6), ("2016-05-30 11:00", 1 + 24)):
+    for gap, lost in (("2016-02-20 11:00", 1 + 24 + 6 + 1), ("2016-05-30 11:00", 1 + 24)):
         data = YEAR.data.copy()
         data.loc[pd.Timestamp(gap, tz=BERLIN), "load_kw"] = np.nan
         ready = TASK.prepare("here", replace(YEAR, data=data), SPAN)
@@ -511,7 +558,7 @@ def test_days_whose_midnight_is_missing_or_comes_twice(zone: str, day: date) -> 
         ({"issue_hour": -1}, "task.issue_hour", "0 to 24"),
         ({"validation": 0.6}, "task.validation", "0 to 0.5"),
         ({"validation": -0.1}, "task.validation", "0 to 0.5"),
-        ({"naive": "month"}, "task.naive", "day, week or mixed"),
+        ({"naive": "month"}, "task.naive", "day, week, mixed"),
         ({"test": ("2016-02-30", None)}, "task.test", "2016-01-31"),
         ({"test": ("today", None)}, "task.test", "2016-01-31"),
         ({"test": ("2016-06-01", "2016-06-01")}, "task.test", "the day after the last"),

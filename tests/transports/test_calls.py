@@ -23,7 +23,7 @@ from fedstill.transports.calls import Cost, InProcess, Pool, peak_memory_bytes, 
 
 MLP = ("mlp", {"hidden": [4], "epochs": 5})
 UNLIKE = (("extra_trees", {"trees": 5}), ("hist_gradient_boosting", {"rounds": 5}), MLP)
-ALGORITHMS = {"fedmd": UNLIKE, "grouped": UNLIKE, "fedavg": (MLP,) * 3, "fedsgd": (MLP,) * 3}
+ALGORITHMS = {"fedmd": UNLIKE, "grouped": UNLIKE, "sketched": UNLIKE, "fedavg": (MLP,) * 3, "fedsgd": (MLP,) * 3}
 N_ITEMS = 12
 
 
@@ -85,7 +85,7 @@ def said(participant):
 
 @pytest.fixture(scope="module")
 def pool():
-    """Twelve participants, three for each algorithm, in two processes."""
+    """Fifteen participants, three for each algorithm, in two processes."""
     everybody = {party: build for algorithm in ALGORITHMS for party, build in members(algorithm).items()}
     with Pool(everybody, workers=2) as exchange:
         yield exchange
@@ -110,7 +110,7 @@ def test_it_does_not_matter_where_participants_live(algorithm, pool):
         assert all(cost.cpu_s > 0 for cost in spent.cost.values())
 
 
-@pytest.mark.parametrize("algorithm", ["grouped", "fedavg"])
+@pytest.mark.parametrize("algorithm", ["grouped", "sketched", "fedavg"])
 def test_traffic_is_the_length_of_the_frames(algorithm):
     """Up: every reply's frame; down: every question's and teacher's; by round and participant."""
     up, down = Counter(), Counter()

@@ -10,13 +10,17 @@ from typing import Literal
 
 import numpy as np
 
+from fedstill.grouping.votes import choose
 from fedstill.labels import Parameters, Release
 from fedstill.messages import Kind, Recipe
-from fedstill.strategy import Ballot, Lesson, Strategy, weighted_mean
+from fedstill.strategy import Audience, Ballot, Lesson, Strategy, weighted_mean
+
+Weights = Literal["size", "equal"]
+"""How much a participant counts in a mean of parameters: by its number of rows, or as much as all others."""
 
 
 def fedavg(
-    *, weights: Literal["size", "equal"] = "size", epochs: int = 5, learning_rate: float = 0.01, seed: int = 0
+    *, weights: Weights = "size", epochs: int = 5, learning_rate: float = 0.01, tune: int = 0, seed: int = 0
 ) -> Strategy:
     """Everyone trains the common model on, the parameters are averaged (FedAvg).
 
@@ -28,25 +32,40 @@ def fedavg(
         Passes over the private rows in each round.
     learning_rate:
         Step size of local training.
+    tune:
+        Passes over the private rows by which the model that a participant keeps is fitted to them after each round
+        ("FedAvg + fine-tuning"); it shares the model as it was taught. 0: it keeps the common model.
     seed:
         Seed of the common start.
     """
-
-    def teach(ballot: Ballot) -> Lesson:
-        mean = mean_of(ballot, weights)
-        return Lesson(dict.fromkeys(ballot.parties, Release(parameters=mean)), memory=mean)
-
     recipe = Recipe(
         release=Kind.PARAMETERS,
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,
+        tune=tune,
         count=weights == "size",
     )
-    return Strategy("fedavg", teach, recipe)
+    return Strategy("fedavg", averaging(weights), recipe)
 
 
-def mean_of(ballot: Ballot, kind: Literal["size", "equal"]) -> Parameters:
+def averaging(weights: Weights) -> Audience:
+    """Teach all the mean of the votes' parameters, which is also what is remembered."""
+    check_weights(weights)
+
+    def teach(ballot: Ballot) -> Lesson:
+        mean = mean_of(ballot, weights)
+        return Lesson(dict.fromkeys(ballot.parties, Release(parameters=mean)), memory=mean)
+
+    return teach
+
+
+def check_weights(weights: str) -> None:
+    """Raise ConfigError for weights that there are not, before anybody has trained."""
+    choose(weights, dict.fromkeys(("size", "equal")), "weights")
+
+
+def mean_of(ballot: Ballot, kind: Weights) -> Parameters:
     """Mean of the votes' parameters or gradients, weighted by number of rows or not."""
     counts = [vote.release.count if kind == "size" else 1 for vote in ballot.votes]
     return weighted_mean([vote.release.parameters for vote in ballot.votes], np.array(counts))

@@ -7,12 +7,16 @@ at once, with `share` saying how much the teacher counts, because trees have no 
 
 from __future__ import annotations
 
+import numpy as np
+
 from fedstill.grouping.aggregates import resolve
+from fedstill.grouping.doubt import check_doubt, doubted
+from fedstill.labels import Release
 from fedstill.messages import Recipe
-from fedstill.strategy import Strategy, everyone
+from fedstill.strategy import Ballot, Lesson, Strategy
 
 
-def fedmd(*, share: float = 0.5, aggregate: str = "mean") -> Strategy:
+def fedmd(*, share: float = 0.5, aggregate: str = "mean", doubt: float | None = None) -> Strategy:
     """Everyone distils the mean of all soft labels (FedMD).
 
     Parameters
@@ -20,6 +24,18 @@ def fedmd(*, share: float = 0.5, aggregate: str = "mean") -> Strategy:
     share:
         The teacher's share of the weight a student learns from, 0 to 1.
     aggregate:
-        "mean" as published; "median" or "trimmed" withstand a member whose labels are far off.
+        "mean" as published; "median", "trimmed" or "geometric-median" withstand a member whose labels are far off;
+        "certainty", "precision" and "mixture" listen to how sure each is.
+    doubt:
+        Disagreement between members at which an item counts half (see `grouping.doubt`); None: all count alike.
     """
-    return Strategy("fedmd", everyone(resolve(aggregate)), Recipe(share=share))
+    resolve(aggregate)  # so that a wrong name shows before anybody has trained
+    check_doubt(doubt)
+
+    def teach(ballot: Ballot) -> Lesson:
+        voices = [vote.labels for vote in ballot.votes]
+        together = resolve(aggregate, ballot.outputs)(voices, np.ones(len(voices)))
+        teacher = Release(labels=doubted(together, voices, doubt))
+        return Lesson(dict.fromkeys(ballot.parties, teacher))
+
+    return Strategy("fedmd", teach, Recipe(share=share))

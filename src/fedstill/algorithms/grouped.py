@@ -17,12 +17,14 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
-from fedstill.grouping.aggregates import choose, group_weights, resolve
+from fedstill.grouping.aggregates import group_weights, resolve
 from fedstill.grouping.clustering import METHODS, cluster
+from fedstill.grouping.doubt import check_doubt, doubted
 from fedstill.grouping.reliability import RULES
 from fedstill.grouping.reliability import reliability as reliabilities
 from fedstill.grouping.selection import SELECTIONS, voice
 from fedstill.grouping.similarity import MEASURES, distances
+from fedstill.grouping.votes import choose
 from fedstill.labels import Party, Release, SoftLabels, Space
 from fedstill.messages import Recipe
 from fedstill.strategy import Ballot, Lesson, Strategy
@@ -39,6 +41,7 @@ def grouped(
     weights: Literal["equal", "size"] = "size",
     aggregate: str = "median",
     audience: Literal["everyone", "group"] = "everyone",
+    doubt: float | None = None,
     share: float = 0.5,
     seed: int = 0,
 ) -> Strategy:
@@ -61,16 +64,21 @@ def grouped(
     weights:
         How much a group's voice counts: "equal", or "size" by its number of members.
     aggregate:
-        How the groups' voices become one teacher: "mean", "weighted", "median", "trimmed".
+        How the groups' voices become one teacher: "mean", "weighted", "median", "trimmed", "geometric-median",
+        "certainty", "precision", "mixture".
     audience:
         "everyone" learns from the one teacher; "group": everyone learns from its own group's voice.
+    doubt:
+        Disagreement at which an item counts half (see `grouping.doubt`): of the groups' voices for the teacher of all,
+        of its members for a group's voice. None: all items count alike.
     share:
         The teacher's share of the weight a student learns from, 0 to 1.
     seed:
         Seed of the clustering.
     """
     # Names are looked up here, so that a wrong one shows before anybody has trained.
-    combine = resolve(aggregate)
+    resolve(aggregate)
+    check_doubt(doubt)
     choose(similarity, dict.fromkeys(("auto", *itertools.chain(*MEASURES.values()))), "similarity")
     choose(reliability, dict.fromkeys(("auto", *itertools.chain(*RULES.values()))), "reliability")
     choose(grouping, METHODS, "grouping")
@@ -86,7 +94,13 @@ def grouped(
         members = cluster(apart, grouping, number=groups, threshold=threshold, seed=seed)
         trust = reliabilities([vote.release for vote in ballot.votes], reliability, levels=levels)
         voices = [voice([labels[i] for i in group], trust[list(group)], select) for group in members]
-        teacher = combine(voices, group_weights(members, weights))
+        sizes = group_weights(members, weights)
+        teacher = doubted(resolve(aggregate, ballot.outputs)(voices, sizes), voices, doubt, sizes)
+        if audience == "group":
+            voices = [
+                doubted(spoken, [labels[i] for i in group], doubt)
+                for spoken, group in zip(voices, members, strict=True)
+            ]
         named = tuple(tuple(ballot.votes[i].party for i in group) for group in members)
         return Lesson(_addressed(audience, teacher, named, voices, ballot.parties), named)
 

@@ -31,6 +31,8 @@ SYNTHETIC_EXAMPLES = """\b
 Examples:
   fedstill data synthetic load.csv
   fedstill data synthetic load.parquet --sites 30 --days 730 --step 15min --skew 0.8
+  fedstill data synthetic load.csv --sites 200 --skew all=0.5
+  fedstill data synthetic load.csv --skew level=1,daily=0.5
 """
 
 
@@ -82,10 +84,16 @@ def simbench_command(cache: Path | None, wheel: Path | None, as_json: bool) -> N
 @click.option("--start", default="2016-01-01", show_default=True, help="First local day.")
 @click.option("--zone", default="Europe/Berlin", show_default=True, help="Time zone that the shifts follow.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same numbers.")
-@click.option("--skew", default=0.5, show_default=True, help="How unlike the sites are: 0 (alike) to 1.")
+@click.option(
+    "--skew",
+    default="0.5",
+    show_default=True,
+    help="How unlike the sites are: 0 (alike) to 1. Or by factors, with 1 as unlike as real sites: all=0.5, or any of "
+    "level, swing, daily, weekly, season, weather, noise, history, such as level=1,daily=0.5.",
+)
 @click.option("--force", is_flag=True, help="Replace OUT where it exists.")
 def synthetic_command(
-    out: Path, sites: int, days: int, step: str, start: str, zone: str, seed: int, skew: float, force: bool
+    out: Path, sites: int, days: int, step: str, start: str, zone: str, seed: int, skew: str, force: bool
 ) -> None:
     """Make artificial load of a federation and write it to OUT (.csv or .parquet).
 
@@ -93,10 +101,12 @@ def synthetic_command(
     made by a small physical model of shifts, weather, holidays and stops; nothing in it was measured.
     """
     from fedstill.energy import synthetic as artificial
+    from fedstill.energy.skew import parse_skew
 
+    by = parse_skew(skew)
     _check_target(out, force)
     with tqdm(total=sites, unit=" sites", file=sys.stderr, disable=None, leave=False) as bar:
-        frame = artificial.synthetic(sites, days, step, start, zone, seed, skew, on_progress=bar.update)
+        frame = artificial.synthetic(sites, days, step, start, zone, seed, by, on_progress=bar.update)
     _write(frame, out)
     click.echo(f"{NOTICE}\n{out}: {len(frame)} rows, {sites} sites, {step}, from {start} on ({zone})")
 

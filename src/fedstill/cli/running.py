@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from tqdm import tqdm
 from fedstill import config
 from fedstill.assemble import assemble
 from fedstill.cli.output import print_json
+from fedstill.cli.releases import released
 from fedstill.energy import simbench, synthetic
 from fedstill.errors import ConfigError
 from fedstill.evaluation.report import read_report, terminal_table, write_report
 from fedstill.federation import Federation
-from fedstill.messages import Answer, Kind
-from fedstill.round import Closed, Effect, Event, Finished, Ignored, QuorumMissed, Received
+from fedstill.messages import Answer
+from fedstill.round import Asked, Closed, Effect, Event, Finished, Ignored, QuorumMissed, Received
 from fedstill.transports.log import EventLog
 
 
@@ -80,25 +81,36 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
             f"  {facts['rounds']} rounds of '{facts['strategy']}' among {parties} participants; a round "
             f"teaches with {facts['quorum']} answers or more; codec '{facts['codec']}'"
         )
-        click.echo(f"  each participant releases {_released(facts)}, nothing else")
+        click.echo(f"  each participant releases {'; '.join(facts['releases'])}; nothing else")
     else:
         click.echo(f"  the reference '{facts['strategy']}' with {parties} participants, without rounds")
     for party, told in facts["participants"].items():
+        covered = "" if told["coverage"] is None else f", {100 * told['coverage']:.0f} % covered by the transfer set"
         click.echo(
             f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, "
-            f"chooses by {told['held_back_rows']}, judged on {told['test_rows']}, left out {told['left_out_rows']}"
+            f"chooses by {told['held_back_rows']}, judged on {told['test_rows']}, "
+            f"left out {told['left_out_rows']}{covered}"
         )
+        if told["contributes"]:
+            click.echo(f"    gives up to {told['contributes']} of its rows' inputs to all, for the transfer set")
         for note in told["notes"]:
             click.echo(f"    note: {note}")
 
 
 def _facts(federation: Federation, codec: str) -> dict[str, Any]:
     """What a run would do, with every participant's data made ready."""
+    contributes = {one.name: one.contributes for one in federation.members}
     return {
         "task": federation.task.name,
         "features": len(federation.task.features),
         "strategy": federation.strategy.name,
         "release": str(federation.strategy.recipe.release),
+        "releases": released(
+            federation.strategy.recipes,
+            federation.plan.n_items,
+            len(federation.task.features),
+            len(federation.task.outputs),
+        ),
         "rounds": federation.coordinator.rounds,
         "quorum": federation.plan.quorum,
         "codec": codec,
@@ -110,17 +122,13 @@ def _facts(federation: Federation, codec: str) -> dict[str, Any]:
                 "held_back_rows": len(one.site.valid),
                 "test_rows": len(one.examination.X),
                 "left_out_rows": one.left_out_rows,
+                "contributes": contributes[party],
+                "coverage": one.coverage,
                 "notes": list(one.notes),
             }
             for party, one in federation.prepare().items()
         },
     }
-
-
-def _released(facts: Mapping[str, Any]) -> str:
-    if facts["release"] == Kind.LABELS:
-        return f"soft labels about {facts['transfer_items']} public items of {facts['features']} inputs"
-    return f"the {facts['release']} of models of {facts['features']} inputs"
 
 
 def report(folder: Path, *, as_json: bool) -> None:
@@ -174,6 +182,7 @@ class _Progress:
         self._quiet = quiet
         self._heard = 0
         self._kinds = {party: make.kind for party, make in federation.makes.items()}
+        self._asked = len(self._kinds)
         self._bar = tqdm(
             total=federation.coordinator.rounds,
             desc="rounds",
@@ -193,15 +202,18 @@ class _Progress:
         if isinstance(seen, Received):
             reply = seen.reply
             said = (
-                f"answered with {len(reply.payload) / 1000:.0f} kB"
+                f"answered with {_size(len(reply.payload))}"
                 if isinstance(reply, Answer)
                 else f"refused: {reply.reason}"
             )
             self._heard += 1
-            self._bar.set_postfix_str(f"{self._heard} of {len(self._kinds)} answers")
+            self._bar.set_postfix_str(f"{self._heard} of {self._asked} answers")
             self._line(f"  round {reply.round}  {reply.sender:16} {self._kinds.get(reply.sender, ''):24} {said}")
         elif isinstance(seen, Ignored):
             self._line(f"  round {seen.reply.round}  {seen.reply.sender:16} ignored: {seen.why}")
+        elif isinstance(seen, Asked):
+            self._heard, self._asked = 0, len(seen.parties)
+            self._line(f"round {seen.round} asks on: {', '.join(seen.parties)}")
         elif isinstance(seen, Closed):
             groups = f", {len(seen.groups)} groups" if seen.groups else ""
             self._line(f"round {seen.round} closed: {len(seen.answered)} answers{groups}; participants learn")
@@ -213,9 +225,13 @@ class _Progress:
             self._bar.set_postfix_str("judging on the test days")
 
     def _step(self) -> None:
-        self._heard = 0
+        self._heard, self._asked = 0, len(self._kinds)
         self._bar.update()
 
     def _line(self, text: str) -> None:
         if not self._quiet:
             tqdm.write(text, file=sys.stderr)
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes} bytes" if n_bytes < 1000 else f"{n_bytes / 1000:.0f} kB"

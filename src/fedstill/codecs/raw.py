@@ -29,6 +29,8 @@ class Raw:
         arrays: dict[str, Array] = {
             _PARAMETER + name: np.asarray(array, "<f4") for name, array in release.parameters.items()
         }
+        if release.sketch is not None:
+            arrays["sketch"] = np.asarray(release.sketch, "<f4")
         labels = release.labels
         if labels is not None:
             arrays["values"] = labels.values
@@ -45,10 +47,13 @@ class Raw:
         parameters = {name.removeprefix(_PARAMETER): arrays.pop(name) for name in named}
         if any(array.dtype.str != "<f4" for array in parameters.values()):
             raise WireError("parameters come in another element type than float32")
+        sketch = arrays.pop("sketch", None)
+        if sketch is not None and (sketch.ndim != 1 or sketch.dtype.str != "<f4"):
+            raise WireError("a sketch needs a row of values, float32")
         labels = None if header.space is None else self._labels(header.space, arrays)
         if arrays:
             raise WireError(f"an array '{next(iter(arrays))[:40]}' has no place in a release")
-        return Release(labels=labels, parameters=parameters, count=header.count, score=header.score)
+        return Release(labels=labels, parameters=parameters, count=header.count, score=header.score, sketch=sketch)
 
     @staticmethod
     def _labels(space: Space, arrays: dict[str, Array]) -> SoftLabels:

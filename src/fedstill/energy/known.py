@@ -18,7 +18,12 @@ MIN_KNOWN = 0.8
 """Share of the readings of a window that must be there for its mean to count."""
 DAY = np.timedelta64(1, "D")
 HOUR = np.timedelta64(1, "h")
-Naive = Literal["day", "week", "mixed"]
+SATURDAY, SUNDAY = 5, 6
+SIMILAR_DAYS = 8
+"""How far back similar days are looked for: the last of the same weekday is among them."""
+FADING = 0.7
+"""What a similar day counts against one a day nearer; 0.6 to 0.8 do alike on the development years."""
+Naive = Literal["day", "week", "mixed", "similar", "both"]
 
 
 class Known:
@@ -68,6 +73,26 @@ class Known:
         """Whether the same time yesterday is known at issue time."""
         known: Array = self._back(1) + self.step <= self._issue_of(self._issued)
         return known
+
+    def similar(self) -> Array:
+        """Same time on the similar days of the last eight: working days, Saturdays, or days of rest.
+
+        Days of rest are Sundays and public holidays. The mean is weighted by `FADING` for each day back, so that it
+        follows the level and yet averages noise away: exponential smoothing over similar days. Without a similar day
+        in reach (a holiday after none) it is the same weekday a week before.
+        """
+        days, first = np.unique(self.day, return_index=True)
+        weekday, holiday = self.calendar.weekday[first], self.calendar.holiday[first]
+        kind = np.where(holiday | (weekday == SUNDAY), SUNDAY, np.where(weekday == SATURDAY, SATURDAY, 0))
+        total, weight = np.zeros(len(self.day)), np.zeros(len(self.day))
+        for back in range(1, SIMILAR_DAYS + 1):
+            position = np.searchsorted(days, days - back)
+            alike = self._issue_of((days[position] == days - back) & (kind[position] == kind))
+            load = self.back(back)
+            counts = np.where(alike & np.isfinite(load), FADING**back, 0.0)
+            total += counts * np.where(counts > 0, load, 0.0)
+            weight += counts
+        return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), self.back(7))
 
     def days_to_base(self, naive: Naive) -> Array:
         """How many days back the naive rule looks (for "mixed": its nearer part)."""

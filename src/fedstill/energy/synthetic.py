@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
+from fedstill.energy.frame import SiteLoad, resample
+from fedstill.energy.skew import FACTORS, PLAIN, REAL, Skew
 from fedstill.errors import ConfigError
 from fedstill.labels import Array
 
@@ -30,6 +32,7 @@ QUARTERS_PER_STEP = {"15min": 1, "30min": 2, "1h": 4}
 QUARTERS_PER_YEAR = 365.25 * 96
 SHIFT_HOURS = 8
 WORDS = {1: "one-shift", 2: "two-shift", 3: "three-shift"}
+NOTE = "artificial: made by a small model, nothing was measured"
 MAX_ROWS = 20_000_000
 """Most rows that are made at once; 20 million take some 2 GB of memory."""
 
@@ -83,7 +86,7 @@ class SiteModel:
     stop_hours: float = 4.0
 
 
-def draw(rng: np.random.Generator, skew: float) -> SiteModel:
+def draw(rng: np.random.Generator, skew: float | Skew) -> SiteModel:
     """Draw a site. With `skew` 0 every site is the typical one, with 1 the sites differ as much as they can.
 
     Parameters
@@ -91,41 +94,45 @@ def draw(rng: np.random.Generator, skew: float) -> SiteModel:
     rng:
         Where the differences come from.
     skew:
-        0 to 1: scales every continuous difference, and is the chance that a site draws its shifts, its week
-        or its summer closure by itself.
+        0 to 1, for all factors or for each: scales every continuous difference, and is the chance that a site
+        draws its shifts, its week or its summer closure by itself. One number has the narrower `PLAIN` ranges.
     """
     typical = SiteModel()
+    by = asdict(skew) if isinstance(skew, Skew) else dict.fromkeys(FACTORS, skew)
+    ranges = REAL if isinstance(skew, Skew) else PLAIN
 
-    def about(centre: float, spread: float) -> float:
-        return centre + skew * spread * rng.uniform(-1, 1)
+    def about(factor: str, centre: float, spread: float) -> float:
+        return centre + by[factor] * spread * rng.uniform(-1, 1)
 
-    def one_of(common: int, *others: int) -> int:
-        own = rng.random() < skew
+    def one_of(factor: str, common: int, *others: int) -> int:
+        own = rng.random() < by[factor]
         choice = int(rng.choice((common, *others)))
         return choice if own else common
 
-    size = 8.0 ** about(0, 1)  # an eighth to eight times the typical site
-    shifts = one_of(typical.shifts, 1, 3)
-    summer_days = 7 * one_of(0, 1, 2, 3)
+    # The order of the draws is part of what a seed means.
+    size = 8.0 ** about("level", 0, ranges.size_power)
+    shifts = one_of("daily", typical.shifts, 1, 3)
+    summer_days = 7 * one_of("season", 0, 1, 2, 3)
     return SiteModel(
-        base_kw=size * about(typical.base_kw, 70),
+        base_kw=size * about("swing", typical.base_kw, ranges.base_kw),
         process_kw=size * typical.process_kw,
         shifts=shifts,
-        start_hour=one_of(6, 5, 7, 8),
-        days_per_week=one_of(5, 6, 7),
-        lunch_dip=0.0 if shifts == 3 else about(typical.lunch_dip, 0.15),
-        season=about(typical.season, 0.15),
-        heating_kw_per_k=size * about(typical.heating_kw_per_k, 3),
-        heating_balance_c=about(typical.heating_balance_c, 2),
-        cooling_kw_per_k=size * about(typical.cooling_kw_per_k, 5),
-        cooling_balance_c=about(typical.cooling_balance_c, 3),
-        temperature_offset_k=about(0, 2),
+        start_hour=one_of("daily", 6, 5, 7, 8),
+        days_per_week=one_of("weekly", 5, 6, 7),
+        lunch_dip=0.0 if shifts == 3 else about("daily", typical.lunch_dip, 0.15),
+        season=about("season", typical.season, ranges.season),
+        # Where a range goes below zero it is folded: no slope and no noise is negative.
+        heating_kw_per_k=size * abs(about("weather", typical.heating_kw_per_k, ranges.heating_kw_per_k)),
+        heating_balance_c=about("weather", typical.heating_balance_c, 2),
+        cooling_kw_per_k=size * abs(about("weather", typical.cooling_kw_per_k, ranges.cooling_kw_per_k)),
+        cooling_balance_c=about("weather", typical.cooling_balance_c, 3),
+        temperature_offset_k=about("weather", 0, 2),
         closures=((8, 1, summer_days), *typical.closures),
-        growth_per_year=about(0, 0.05),
-        noise=about(typical.noise, 0.03),
-        noise_hours=about(typical.noise_hours, 4),
-        stops_per_year=about(typical.stops_per_year, 4),
-        stop_hours=about(typical.stop_hours, 3),
+        growth_per_year=about("season", 0, 0.05),
+        noise=abs(about("noise", typical.noise, ranges.noise)),
+        noise_hours=about("noise", typical.noise_hours, 4),
+        stops_per_year=about("noise", typical.stops_per_year, 4),
+        stop_hours=about("noise", typical.stop_hours, 3),
     )
 
 
@@ -136,7 +143,7 @@ def synthetic(
     start: str = "2016-01-01",
     zone: str = "Europe/Berlin",
     seed: int = 0,
-    skew: float = 0.5,
+    skew: float | Skew = 0.5,
     *,
     on_progress: Callable[[int], object] | None = None,
 ) -> pd.DataFrame:
@@ -159,7 +166,8 @@ def synthetic(
     seed:
         0 or more.
     skew:
-        How unlike the sites are, 0 (all alike but for noise and stops) to 1; see `draw`.
+        How unlike the sites are, 0 (all alike but for noise and stops) to 1; a `Skew` says so for each factor,
+        with 1 as unlike as real sites. See `draw`.
     on_progress:
         Called after each site with 1.
 
@@ -167,22 +175,76 @@ def synthetic(
     -------
     DataFrame
         Long form: `unique_id` ("synthetic-01-two-shift"), `ds` (start of the step, UTC), `y` (mean load in
-        the step, kW) and `temperature_c` (mean regional temperature, the same for all sites).
+        the step, kW) and `temperature_c` (mean regional temperature, the same for all sites). With a skew of
+        history sites begin on days of their own; all end on the same.
 
     Raises
     ------
     ConfigError
         An argument names something that cannot be.
     """
+    frames = []
+    for name, site in _made(n_sites, days, step, start, zone, seed, skew):
+        frames.append(site.rename_axis("ds").reset_index().assign(unique_id=name))
+        if on_progress:
+            on_progress(1)
+    return pd.concat(frames, ignore_index=True)[["unique_id", "ds", "y", "temperature_c"]]
+
+
+def sites(
+    n_sites: int = 12,
+    skew: float | Skew = 0.5,
+    *,
+    days: int = 365,
+    step: str = "1h",
+    start: str = "2016-01-01",
+    zone: str = "Europe/Berlin",
+    seed: int = 0,
+    weather: SiteLoad | None = None,
+) -> dict[str, SiteLoad]:
+    """Make a federation of artificial sites that are as unlike as asked for, measured by real sites.
+
+    The same as `synthetic` with a `Skew`, ready for `Member` and `Forecast`: a number is `Skew.all` of it.
+    Parameters and errors are those of `synthetic`, and `weather`: real columns for every site, but for `load_kw`,
+    on a grid as fine as the step or finer. Heating and cooling follow its `temperature_c` (degrees Celsius) where
+    there is one. What is missing there stays missing, with the load that follows it.
+
+    Returns
+    -------
+    dict[str, SiteLoad]
+        Sites by name, each with `temperature_c` of the region and the other columns of `weather`.
+    """
+    by = skew if isinstance(skew, Skew) else Skew.all(skew)
+    real = pd.DataFrame() if weather is None else resample(weather, step).data.drop(columns="load_kw", errors="ignore")
+    made = {}
+    for name, site in _made(n_sites, days, step, start, zone, seed, by, real.get("temperature_c")):
+        columns = {str(column): real[column].reindex(site.index) for column in real}
+        made[name] = SiteLoad(name, site.rename(columns={"y": "load_kw"}).assign(**columns), zone, (NOTE,))
+    return made
+
+
+def _made(
+    n_sites: int,
+    days: int,
+    step: str,
+    start: str,
+    zone: str,
+    seed: int,
+    skew: float | Skew,
+    real_c: pd.Series[float] | None = None,
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Names and series (`y`, `temperature_c`, by UTC) of all sites, one after the other. Raises ConfigError.
+
+    `real_c` is the region's temperature in each step, by UTC; None makes one.
+    """
     _require(n_sites >= 1, "n_sites", n_sites, "Ask for 1 or more")
     _require(days >= 1, "days", days, "Ask for 1 or more")
     _require(seed >= 0, "seed", seed, "Use a whole number that is not negative")
-    _require(0 <= skew <= 1, "skew", skew, "Use a number from 0 to 1")
+    _require(isinstance(skew, Skew) or 0 <= skew <= 1, "skew", skew, "Use a number from 0 to 1")
     _require(step in QUARTERS_PER_STEP, "step", step, f"Use one of {', '.join(QUARTERS_PER_STEP)}")
     rows = n_sites * days * 96 // QUARTERS_PER_STEP[step]
     _require(rows <= MAX_ROWS, "n_sites x days", rows, f"Ask for {MAX_ROWS} rows or less at once")
     quarters = _quarters(start, days, zone)
-    region_c = weather(quarters, np.random.default_rng([seed, 0]))
 
     count = QUARTERS_PER_STEP[step]
     whole = len(quarters) // count * count
@@ -191,19 +253,21 @@ def synthetic(
         averaged: Array = values[:whole].reshape(-1, count).mean(axis=1)
         return averaged
 
-    ds = quarters[:whole:count].tz_convert("UTC")
+    ds = pd.date_range(quarters[0].tz_convert("UTC"), periods=whole // count, freq=step, name="ds")
+    if real_c is None:
+        region_c = weather(quarters, np.random.default_rng([seed, 0]))
+    else:  # what is left of a last step is not rendered into any
+        region_c = np.resize(np.repeat(real_c.reindex(ds).to_numpy(np.float64), count), len(quarters))
     temperature_c = mean(region_c).round(2)
-    frames = []
     for number in range(1, n_sites + 1):
         # One stream each, so that a longer series begins like a shorter one.
         model = draw(np.random.default_rng([seed, number, 0]), skew)
-        noise_rng, stop_rng = (np.random.default_rng([seed, number, part]) for part in (1, 2))
+        noise_rng, stop_rng, history_rng = (np.random.default_rng([seed, number, part]) for part in (1, 2, 3))
         y = mean(render(model, quarters, region_c, noise_rng, stop_rng)).round(3)
-        name = f"synthetic-{number:02d}-{WORDS[model.shifts]}"
-        frames.append(pd.DataFrame({"unique_id": name, "ds": ds, "y": y, "temperature_c": temperature_c}))
-        if on_progress:
-            on_progress(1)
-    return pd.concat(frames, ignore_index=True)
+        site = pd.DataFrame({"y": y, "temperature_c": temperature_c}, index=ds)
+        share = 10.0 ** (-history_rng.random() * skew.history) if isinstance(skew, Skew) else 1.0
+        first = ds.searchsorted(_day_after(quarters[0], days - max(1, round(share * days))))
+        yield f"synthetic-{number:02d}-{WORDS[model.shifts]}", site.iloc[first:]
 
 
 def weather(quarters: pd.DatetimeIndex, rng: np.random.Generator) -> Array:
@@ -315,6 +379,12 @@ def _quarters(start: str, days: int, zone: str) -> pd.DatetimeIndex:
     ends = pd.DatetimeIndex([first, first + datetime.timedelta(days=days)]).as_unit("ns")
     ends = ends.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.array([True, True]))
     return pd.date_range(ends[0], ends[1], freq="15min", inclusive="left")
+
+
+def _day_after(moment: pd.Timestamp, days: int) -> pd.Timestamp:
+    """The local midnight so many days after that of a moment, or the first instant of that day."""
+    day = pd.DatetimeIndex([moment.tz_localize(None).normalize() + pd.Timedelta(days=days)])
+    return day.tz_localize(moment.tz, nonexistent="shift_forward", ambiguous=np.array([True]))[0]
 
 
 def _require(holds: bool, where: str, value: object, remedy: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedstill.energy.heterogeneity import Profile
 from fedstill.labels import Array
 
 
@@ -48,6 +49,8 @@ class Outcome:
         Private rows it learned from, and rows left out (gaps, missing inputs).
     notes:
         Anything else a reader should know about this participant.
+    profile:
+        What the load of its history is like; None for other tasks. Private to the participant, like its test rows.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Outcome:
     train_rows: int
     left_out_rows: int
     notes: tuple[str, ...] = ()
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fedstill.evaluation import plots, wording
+from fedstill.evaluation import heterogeneity, plots, wording
 from fedstill.evaluation.plots import Panel
 from fedstill.evaluation.schema import Gain, ParticipantReport, Report
 
@@ -69,6 +69,7 @@ def page(report: Report) -> dict[str, Any]:
         "bytes": plots.bytes_chart(report.rounds),
         "reliability": plots.reliability_chart(report.reliability),
     }
+    groups = plots.group_numbers(report.rounds)
     used = [
         name for name in wording.METRICS if any(name in of for p in report.participants for of in p.metrics.values())
     ]
@@ -86,7 +87,8 @@ def page(report: Report) -> dict[str, Any]:
         # Drawn by pygal, which escapes what it is given; the page would escape it once more.
         "charts": {name: Markup(svg) if svg else None for name, svg in charts.items()},  # noqa: S704
         "rivals": [wording.PREDICTIONS[name] for name in report.overall.gains.get(metric, {})],
-        "groups": plots.group_numbers(report.rounds),
+        "groups": groups,
+        "unlike": heterogeneity.picture(report.heterogeneity, groups[-1] if groups else {}),
         "settings": wording.flat(report.settings),
         "environment": wording.flat(report.environment),
         "predictions": list(_ordered({name: 0 for p in report.participants for name in p.metrics})),

@@ -137,6 +137,10 @@ def _check(report: Report) -> None:
             lines = (day.actual, day.floor, day.local, day.federated, day.low, day.high)
             if any(moment.tzinfo is None for moment in moments) or {len(x) for x in lines} != {len(moments)}:
                 raise ValueError(f"sample of {name} is not whole")
+    for name, one in ({} if report.heterogeneity is None else report.heterogeneity.participants).items():
+        shapes = ((one.daily, 24), (one.weekly, 7), (one.season, 12))
+        if any(shape is not None and len(shape) != places for shape, places in shapes):
+            raise ValueError(f"profile of {name} is not whole")
 
 
 def _replace(path: Path, data: bytes) -> None:

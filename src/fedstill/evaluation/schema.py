@@ -138,6 +138,33 @@ class ReliabilityBin(Struct, frozen=True, kw_only=True):
     accuracy: float
 
 
+class ProfileReport(Struct, frozen=True, kw_only=True):
+    """What one participant's load is like in its history; see `fedstill.energy.heterogeneity.Profile`."""
+
+    level_kw: Number
+    swing: Number
+    load_factor: Number
+    daily: list[float] | None
+    weekly: list[float] | None
+    weekend_ratio: Number
+    season: list[float] | None
+    season_amplitude: Number
+    season_peak_month: Number
+    heating_per_k: Number
+    cooling_per_k: Number
+    noise: Number
+    strength: Number
+    history_days: float
+
+
+class HeterogeneityReport(Struct, frozen=True, kw_only=True):
+    """How unlike the participants' loads are: the index, mean distance by factor, and what it was made of."""
+
+    index: Number
+    factors: dict[str, Number]
+    participants: dict[str, ProfileReport]
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """A finished run."""
 
@@ -155,3 +182,4 @@ class Report(Struct, frozen=True, kw_only=True):
     environment: dict[str, Any]
     samples: dict[str, Sample] = field(default_factory=dict)
     reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
+    heterogeneity: HeterogeneityReport | None = None

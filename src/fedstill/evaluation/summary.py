@@ -15,6 +15,7 @@ from fedstill.errors import DataError
 from fedstill.evaluation import bootstrap
 from fedstill.evaluation.bootstrap import CONFIDENCE, RESAMPLES, BlockSums
 from fedstill.evaluation.fairness import assess
+from fedstill.evaluation.heterogeneity import measured
 from fedstill.evaluation.metrics import Metrics, loss_metrics, main_metrics, measure, row_losses
 from fedstill.evaluation.outcome import Outcome, RoundRecord
 from fedstill.evaluation.samples import reliability_bins, sample_days
@@ -129,6 +130,7 @@ def build_report(
         environment={str(key): _plain(value) for key, value in environment.items()},
         samples={name: sample for name, sample in days.items() if sample is not None},
         reliability={} if forecast else {name: reliability_bins(outcomes, outputs, name) for name in REQUIRED},
+        heterogeneity=measured({o.name: o.profile for o in outcomes if o.profile is not None}),
     )
 
 

@@ -20,7 +20,7 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from fedstill.errors import ConfigError
-from fedstill.grouping.aggregates import choose
+from fedstill.grouping.votes import choose
 from fedstill.labels import Array
 
 Groups = tuple[tuple[int, ...], ...]

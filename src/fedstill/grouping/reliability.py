@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.special import entr
 
-from fedstill.errors import ConfigError
-from fedstill.grouping.aggregates import choose, medians_of_others, stack
+from fedstill.grouping.aggregates import medians_of_others
 from fedstill.grouping.similarity import column_masses
+from fedstill.grouping.votes import choose, stack, widths
 from fedstill.labels import Array, Release, SoftLabels, Space
 
 
@@ -72,13 +72,7 @@ def _entropy(values: Array, _weights: Array, _scores: Array, _masses: Array) -> 
 
 
 def _width(values: Array, _weights: Array, _scores: Array, _masses: Array) -> Array:
-    if values.shape[2] == 1:
-        raise ConfigError(
-            "a single quantile level has no width",
-            where="reliability",
-            remedy="Forecast two levels or more, or choose 'medoid' or 'heldout'",
-        )
-    return np.asarray(values[..., 0] - values[..., -1])
+    return -widths(values, "reliability", "'medoid' or 'heldout'")
 
 
 def _heldout(_values: Array, weights: Array, scores: Array, _masses: Array) -> Array:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fedstill.grouping.aggregates import choose, mean, median, stack, stand_in
+from fedstill.grouping.aggregates import mean, median
+from fedstill.grouping.votes import choose, stack, stand_in
 from fedstill.labels import Array, SoftLabels
 
 _LIMIT = 1e300

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from scipy.special import entr
 
-from fedstill.grouping.aggregates import choose, stack
+from fedstill.grouping.votes import choose, levels_of, stack
 from fedstill.labels import Array, SoftLabels, Space
 
 Measure = Callable[[Array, Array, Array, Array], float]
@@ -93,9 +93,7 @@ def column_masses(space: Space, k: int, levels: Sequence[float] | None = None) -
         return np.full(k, 0.5)
     if levels is None:
         return np.full(k, 1 / k)
-    at = np.asarray(levels, dtype=np.float64)
-    if at.shape != (k,) or not (np.all(at > 0) and np.all(at < 1) and np.all(np.diff(at) > 0)):
-        raise ValueError(f"levels must be {k} rising numbers between 0 and 1")
+    at = levels_of(k, levels)
     return np.diff(np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]]))
 
 

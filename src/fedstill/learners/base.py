@@ -14,6 +14,7 @@ from fedstill.labels import Array, Outputs, Parameters
 from fedstill.learners import store
 from fedstill.learners.options import Option, brief, check_options, check_outputs
 from fedstill.learners.rows import Rows, Scale, check_matrix, check_parameters, tidy
+from fedstill.messages import Part
 
 
 @runtime_checkable
@@ -75,13 +76,40 @@ class Parametric(Learner, Protocol):
         """Replace the model's arrays. Raises LearnerError where names or shapes differ."""
         ...
 
-    def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
-        """Go on from the present parameters for some passes over private rows."""
+    def head(self) -> tuple[str, ...]:
+        """Names of the parameters of the output layer; the others, its body, make a representation of the inputs."""
+        ...
+
+    def train(self, X: Array, y: Array, epochs: int, learning_rate: float, proximal: float = 0.0) -> None:
+        """Go on from the present parameters for some passes over private rows.
+
+        Parameters
+        ----------
+        X, y:
+            Private rows and targets, (n, f) and (n,).
+        epochs, learning_rate:
+            Passes over the rows, and step size.
+        proximal:
+            mu of the term mu/2 ||w - w_t||^2, added to the loss, that holds all parameters w near those at the start
+            of this call, w_t (FedProx, arXiv:1812.06127). 0 is plain training, bit for bit.
+        """
         ...
 
     def gradient(self, X: Array, y: Array) -> Parameters:
         """The gradient of the mean loss over the rows at the present parameters."""
         ...
+
+
+def divide(model: Parametric, parameters: Parameters, home: Part) -> tuple[Parameters, Parameters]:
+    """Parameters of a model, or what belongs to them, as two: those that travel, and those that stay at home."""
+    kept: set[str] = set()
+    if home is not Part.NONE:
+        head = set(model.head())
+        kept = head if home is Part.HEAD else set(parameters) - head
+    return (
+        {name: array for name, array in parameters.items() if name not in kept},
+        {name: array for name, array in parameters.items() if name in kept},
+    )
 
 
 class BaseLearner(ABC):
@@ -223,9 +251,14 @@ class BaseNetwork(BaseLearner):
         self._take(parameters)
         self._scale = Scale.common(n_features)
 
+    def head(self) -> tuple[str, ...]:
+        """Weights and biases of the output layer; see `Parametric.head`."""
+        self._trained()
+        return tuple(self._arrays())[-2:]
+
     @abstractmethod
     def _arrays(self) -> dict[str, Array]:
-        """Copies of the weights and biases by name."""
+        """Copies of the weights and biases by name, those of the output layer last."""
 
     @abstractmethod
     def _take(self, parameters: Parameters) -> None:

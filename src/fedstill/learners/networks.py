@@ -107,12 +107,12 @@ class MLP(BaseNetwork):
             for i in range(len(self._layers))
         ]
 
-    def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
+    def train(self, X: Array, y: Array, epochs: int, learning_rate: float, proximal: float = 0.0) -> None:
         """Go on with Adam from the present weights; see `Parametric.train`."""
-        check_training(epochs, learning_rate)
+        check_training(epochs, learning_rate, proximal)
         scaled = self._scaled(X, y)
         with threadpool_limits(limits=1):
-            self._adam(*scaled, epochs, lambda _: learning_rate)
+            self._adam(*scaled, epochs, lambda _: learning_rate, proximal)
 
     def loss(self, X: Array, y: Array) -> float:
         """Mean loss over rows at the present weights: what `gradient` is the gradient of."""
@@ -167,11 +167,20 @@ class MLP(BaseNetwork):
         rate = self.options["learning_rate"]
         self._adam(Z, target, weight, self.options["epochs"], lambda done: rate * (1 - done))
 
-    def _adam(self, Z: Array, target: Array, weight: Array, epochs: int, rate: Callable[[float], float]) -> None:
+    def _adam(
+        self,
+        Z: Array,
+        target: Array,
+        weight: Array,
+        epochs: int,
+        rate: Callable[[float], float],
+        proximal: float = 0.0,
+    ) -> None:
         """Mini-batches by Adam (Kingma and Ba, ICLR 2015); `rate` gets the part that is done, 0 to 1."""
         random, batch = np.random.default_rng(self.seed), self.options["batch"]
         before, decay, step = self._layers, self.options["decay"] / len(Z), 0
-        arrays = [array.copy() for layer in before for array in layer]
+        anchors = [array for layer in before for array in layer]
+        arrays = [array.copy() for array in anchors]
         self._layers = list(zip(arrays[::2], arrays[1::2], strict=True))
         moments = [(np.zeros_like(array), np.zeros_like(array)) for array in arrays]
         with np.errstate(over="ignore", invalid="ignore"):  # what runs away is told below
@@ -182,9 +191,11 @@ class MLP(BaseNetwork):
                     _, layers = self._backward(Z[chosen], target[chosen], weight[chosen])
                     gradient = [slope for layer in layers for slope in layer]
                     size = rate(epoch / epochs) * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-                    for array, slope, (first, second) in zip(arrays, gradient, moments, strict=True):
+                    for array, anchor, slope, (first, second) in zip(arrays, anchors, gradient, moments, strict=True):
                         if array.ndim == 2:
                             slope += decay * array
+                        if proximal:
+                            slope += proximal * (array - anchor)
                         first += 0.1 * (slope - first)
                         second += 0.001 * (slope**2 - second)
                         array -= size * first / (np.sqrt(second) + 1e-8)

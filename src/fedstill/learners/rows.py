@@ -238,8 +238,13 @@ class Scale:
         return cls(arrays["scale.mean"], arrays["scale.inverse"], arrays["scale.target"])
 
 
-def check_training(epochs: int, learning_rate: float) -> None:
+def check_training(epochs: int, learning_rate: float, proximal: float = 0.0) -> None:
     """Raise LearnerError for a recipe that no network can be trained by."""
+    if not 0 <= proximal < np.inf:
+        raise LearnerError(
+            f"a network cannot be held near its start by a proximal term of {proximal}",
+            remedy="Give a finite number, 0 or more",
+        )
     if epochs < 1 or not 0 < learning_rate < np.inf:
         raise LearnerError(
             f"a network cannot be trained for {epochs} epochs at the learning rate {learning_rate}",

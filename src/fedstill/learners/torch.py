@@ -78,11 +78,11 @@ class _Network(BaseNetwork):
             for name, array in self._net.named_parameters():
                 array.copy_(torch.tensor(np.array(parameters[name], np.float32)))
 
-    def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
+    def train(self, X: Array, y: Array, epochs: int, learning_rate: float, proximal: float = 0.0) -> None:
         """Go on with Adam from the present weights; see `Parametric.train`."""
-        check_training(epochs, learning_rate)
+        check_training(epochs, learning_rate, proximal)
         rows = Rows.private(self.outputs, X, y, self._trained()).filled()
-        self._adam(rows, epochs, lambda _: learning_rate)
+        self._adam(rows, epochs, lambda _: learning_rate, proximal)
 
     def loss(self, X: Array, y: Array) -> float:
         """Mean loss over rows at the present weights: what `gradient` is the gradient of."""
@@ -121,13 +121,14 @@ class _Network(BaseNetwork):
         rate = self.options["learning_rate"]
         self._adam(rows, self.options["epochs"], lambda done: rate * (1 - done))
 
-    def _adam(self, rows: Rows, epochs: int, rate: Callable[[float], float]) -> None:
+    def _adam(self, rows: Rows, epochs: int, rate: Callable[[float], float], proximal: float = 0.0) -> None:
         """Mini-batches by Adam (Kingma and Ba, ICLR 2015); `rate` gets the part that is done, 0 to 1."""
         random, batch = np.random.default_rng(self.seed), self.options["batch"]
         before, decay = copy.deepcopy(self._net), self.options["decay"] / len(rows.X)
         with _quiet(self.seed):
             inputs, target, weight = self._tensors(rows, torch.float32)
             arrays = list(self._net.parameters())
+            anchors = [array.detach().clone() for array in arrays]
             optimiser = torch.optim.Adam(
                 [
                     {"params": [array for array in arrays if array.ndim > 1], "weight_decay": decay},
@@ -141,6 +142,9 @@ class _Network(BaseNetwork):
                 for chosen in order.split(batch):
                     optimiser.zero_grad()
                     self._loss(self._net, inputs[chosen], target[chosen], weight[chosen]).backward()
+                    if proximal:
+                        for array, anchor in zip(arrays, anchors, strict=True):
+                            array.grad.add_(array.detach() - anchor, alpha=proximal)
                     optimiser.step()
         try:
             check_trained(self._arrays().values())

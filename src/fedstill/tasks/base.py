@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
+from fedstill.energy.heterogeneity import Profile
 from fedstill.labels import Array, Outputs
 from fedstill.sites import Site
 
@@ -50,28 +52,6 @@ class Examination:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A site made ready: what it learns from, what it is judged on, and what its owner should know."""
-
-    site: Site
-    examination: Examination
-    notes: tuple[str, ...] = ()
-    left_out_rows: int = 0
-    zone: str | None = None
-    scale: float = 1.0
-    """What a model output of 1 is in the truth's unit."""
-
-    def scaled(self, scale: Callable[[Array], Array]) -> Prepared:
-        """The same with all inputs put on a scale."""
-        site = replace(
-            self.site,
-            train=replace(self.site.train, X=scale(self.site.train.X)),
-            valid=replace(self.site.valid, X=scale(self.site.valid.X)),
-        )
-        return replace(self, site=site, examination=replace(self.examination, X=scale(self.examination.X)))
-
-
-@dataclass(frozen=True, eq=False)
 class Scaling:
     """A public scale for inputs, the same for all participants: centre and spread of each column, shape (f,)."""
 
@@ -85,6 +65,34 @@ class Scaling:
 
 
 @dataclass(frozen=True, eq=False)
+class Prepared:
+    """A site made ready: what it learns from, what it is judged on, and what its owner should know."""
+
+    site: Site
+    examination: Examination
+    notes: tuple[str, ...] = ()
+    left_out_rows: int = 0
+    zone: str | None = None
+    scale: float = 1.0
+    """What a model output of 1 is in the truth's unit."""
+    profile: Profile | None = None
+    """What the load of its history is like; private, and sent to nobody: only a simulation reports it."""
+    coverage: float | None = None
+    """Share of its inputs that the transfer set covers, as private; None where no soft labels of items travel."""
+
+    def scaled(self, scaling: Scaling) -> Prepared:
+        """The same with all inputs put on a scale."""
+        train, valid, exam = self.site.train, self.site.valid, self.examination
+        site = replace(
+            self.site,
+            train=replace(train, X=scaling.apply(train.X)),
+            valid=replace(valid, X=scaling.apply(valid.X)),
+            floor=self.site.floor.scaled(scaling.centre, scaling.spread),
+        )
+        return replace(self, site=site, examination=replace(exam, X=scaling.apply(exam.X)))
+
+
+@dataclass(frozen=True, eq=False)
 class TransferSet:
     """Unlabelled inputs that all participants can read.
 
@@ -94,17 +102,30 @@ class TransferSet:
         Inputs, float32, shape (m, f); items are its row numbers.
     n_bytes:
         What it takes to hand the data behind `X` to one participant, as float32.
+    block:
+        Which items have much in common, shape (m,): those of one day of one site. None: each stands for itself.
     """
 
     X: Array
     n_bytes: int
+    block: Array | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[TransferSet]) -> TransferSet:
+        """The items of one or more sets, one set after the other; no block is in two of them."""
+        blocks, used = [], 0
+        for one in parts:
+            own = np.arange(len(one.X)) if one.block is None else np.unique(one.block, return_inverse=True)[1]
+            blocks.append(own.ravel() + used)
+            used += len(one.X)
+        return cls(np.concatenate([one.X for one in parts]), sum(one.n_bytes for one in parts), np.concatenate(blocks))
 
     def sample(self, items: int, seed: int) -> TransferSet:
         """At most so many of its items, drawn at random, in their order."""
         if len(self.X) <= items:
             return self
         drawn = np.sort(np.random.default_rng(seed).choice(len(self.X), items, replace=False))
-        return TransferSet(self.X[drawn], self.n_bytes)
+        return replace(self, X=self.X[drawn], block=None if self.block is None else self.block[drawn])
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -112,6 +133,27 @@ class TransferSet:
         spread = self.X.std(axis=0, dtype=np.float64)
         centre = self.X.mean(axis=0, dtype=np.float64)
         return Scaling(centre.astype(np.float32), np.where(spread > 1e-6, spread, 1.0).astype(np.float32))
+
+
+def contributed(prepared: Prepared, items: int, seed: int = 0) -> TransferSet:
+    """Items that a participant gives away: inputs of some of the rows that it learns from, for everybody to read.
+
+    No target and no held-back or test row is in it. But inputs of forecasts hold past load relative to the site's
+    level and scale, so that the days before a row can be read from it up to their unit.
+
+    Parameters
+    ----------
+    prepared:
+        What the task made of its data, before any scaling.
+    items:
+        At most so many rows, drawn at random.
+    seed:
+        Of the draw, together with the participant's name, so that another participant changes nothing for this one.
+    """
+    site = prepared.site
+    whole = TransferSet(site.train.X, 0, site.train.block)
+    drawn = whole.sample(items, zlib.crc32(f"{seed}/{site.party}".encode()))
+    return replace(drawn, n_bytes=drawn.X.nbytes)
 
 
 class Task(Protocol):
@@ -122,6 +164,11 @@ class Task(Protocol):
     @property
     def outputs(self) -> Outputs:
         """What every model predicts."""
+        ...
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Learners that train beside every participant's own, unless it says otherwise."""
         ...
 
     @property

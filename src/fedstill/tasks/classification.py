@@ -78,6 +78,11 @@ class Classification:
         listed = (self.categories or {}).items()
         return (*self.columns, *(f"{column}={value}" for column, values in listed for value in values))
 
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Nobody: what pays for forecasts has not been shown to pay for classes."""
+        return ()
+
     def prepare(
         self, party: str, data: pd.DataFrame, history: tuple[str | None, str | None] = (None, None)
     ) -> Prepared:

@@ -13,60 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from fedstill.energy.calendar import local_calendar
 from fedstill.energy.frame import SiteLoad, resample, window
-from fedstill.energy.known import RECENT_HOURS, Known, Naive, utc_stamps
+from fedstill.energy.known import RECENT_HOURS, Known, Naive
+from fedstill.energy.profile import profile
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
 from fedstill.sites import Floor, Rows, Site
 from fedstill.tasks.base import Examination, Prepared, TransferSet
+from fedstill.tasks.inputs import WARM_UP_DAYS, Table, names, rules_by_column, table
 from fedstill.tasks.spans import Span, between, check_span, date_of, day_number, midnight
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-LAGS = tuple(range(1, 8))
-"""Days back, counted from the last day whose load at that time is known."""
-WARM_UP_DAYS = 9
-"""Days before a row that its inputs may look back on: a lag of eight days, and the seven-day level a day earlier."""
 MIN_ROWS = 48
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Rows of one site; `X` (n, f), the rest (n,). Targets are `(load_kw - base) / scale`.
-
-    `left_out` holds the days of the rows that lack a reading, one element a row, shape (m,).
-    """
-
-    X: Array
-    load_kw: Array
-    base: Array
-    scale: Array
-    time: Array
-    day: Array
-    rules: dict[str, Array]
-    left_out: Array
-
-    @property
-    def y(self) -> Array:
-        """Targets: residuals over the naive rule in units of the site's scale."""
-        return ((self.load_kw - self.base) / self.scale).astype(np.float32)
-
-    def where(self, chosen: Array) -> Table:
-        """The rows that a mask of shape (n,) chooses."""
-        return Table(
-            X=self.X[chosen],
-            load_kw=self.load_kw[chosen],
-            base=self.base[chosen],
-            scale=self.scale[chosen],
-            time=self.time[chosen],
-            day=self.day[chosen],
-            rules={name: values[chosen] for name, values in self.rules.items()},
-            left_out=self.left_out,
-        )
 
 
 @dataclass(frozen=True)
@@ -82,8 +46,9 @@ class Forecast:
     issue_hour:
         Local hour of the day before at which the forecast is issued, 0 to 24 (24: at midnight).
     naive:
-        The seasonal-naive rule: same time on the last known "day", same time last "week", or the mean of
-        both ("mixed").
+        The seasonal-naive rule that targets are residuals over: same time on the last known "day", same time last
+        "week", the mean of those ("mixed"), same time on the last "similar" days (working days, Saturdays, days of
+        rest), or the mean of "day" and "similar" ("both"). The floor is the best of all five by the site's own history.
     test:
         First and last local day (exclusive) on which models are judged; None leaves an end open.
     validation:
@@ -92,17 +57,20 @@ class Forecast:
         Columns known in advance (weather forecast, production plan).
     country, subdivision:
         Whose public holidays count, as in the package `holidays`.
+    companions:
+        Learners that train beside every participant's own and are averaged with it, see `learners.committee`.
     """
 
     levels: tuple[float, ...] = LEVELS
     step: str | None = "1h"
     issue_hour: int = 24
-    naive: Naive = "day"
+    naive: Naive = "both"
     test: Span = (None, None)
     validation: float = 0.2
     covariates: tuple[str, ...] = ()
     country: str | None = None
     subdivision: str | None = None
+    companions: tuple[str, ...] = ("linear", "mlp")
     name: str = "forecast"
 
     def __post_init__(self) -> None:
@@ -124,9 +92,11 @@ class Forecast:
             raise ConfigError(
                 f"validation = {self.validation} cannot be held back", where="task.validation", remedy="Use 0 to 0.5"
             )
-        if self.naive not in ("day", "week", "mixed"):
+        if self.naive not in get_args(Naive):
             raise ConfigError(
-                f"there is no naive rule '{self.naive}'", where="task.naive", remedy="Use day, week or mixed"
+                f"there is no naive rule '{self.naive}'",
+                where="task.naive",
+                remedy=f"Use {', '.join(get_args(Naive))}",
             )
         check_span(self.test, "task.test")
 
@@ -138,19 +108,7 @@ class Forecast:
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the columns of X."""
-        return (
-            "minute_sin",
-            "minute_cos",
-            *(f"weekday_{i}" for i in range(7)),
-            *(("holiday", "holiday_of_base") if self.country else ()),
-            *(f"lag_{k}" for k in LAGS),
-            "base",
-            "last_error",
-            "last_bias",
-            *(f"covariate_{name}" for name in self.covariates),
-            *(f"change_of_{name}" for name in self.covariates),
-            *(f"recent_{h}" for h in range(RECENT_HOURS, 0, -1)),
-        )
+        return names(bool(self.country), self.covariates)
 
     @property
     def recent_columns(self) -> tuple[int, int]:
@@ -183,7 +141,8 @@ class Forecast:
             )
         learned = self._at_step(window(data, *history))
         # The days of the test must not show in the scale, nor in anything else that is learned.
-        scale = _swing(learned, self._learning(_days(learned), history))
+        counts = self._learning(_days(learned), history)
+        scale = _swing(learned, counts)
         table = self.table(self._at_step(self._needed(data, history)), scale)
         days = table.day
         learning = self._learning(days, history)
@@ -207,12 +166,12 @@ class Forecast:
             party,
             Rows(train.X, train.y, train.day),
             Rows(valid.X, valid.y, valid.day),
-            Floor.fit(self.outputs, train.y),
+            Floor.best(self.outputs, train.X, train.y, rules_by_column(self.features)),
         )
         examination = Examination(test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules)
         cut = begins is not None and ends is not None and ends > begins
         late = (f"days of the history from {begins} on are not learned from: the test begins there",) if cut else ()
-        return Prepared(site, examination, (*data.notes, *late), left_out, data.zone, scale)
+        return Prepared(site, examination, (*data.notes, *late), left_out, data.zone, scale, profile(learned, counts))
 
     def transfer(self, data: SiteLoad | Sequence[SiteLoad]) -> TransferSet:
         """Make the days of one or more public sites a transfer set; their load as truth is not used.
@@ -220,15 +179,17 @@ class Forecast:
         Raises DataError where a site has too few rows.
         """
         sites = [self._at_step(one) for one in ([data] if isinstance(data, SiteLoad) else data)]
-        parts = [self.table(one, _swing(one, np.ones(len(one.data), bool))).X for one in sites]
-        for one, X in zip(sites, parts, strict=True):
-            if len(X) < MIN_ROWS:
+        parts = []
+        for one in sites:
+            table = self.table(one, _swing(one, np.ones(len(one.data), bool)))
+            parts.append(TransferSet(table.X, 4 * len(one.data) * (1 + len(self.covariates)), table.day))
+            if len(table.X) < MIN_ROWS:
                 raise DataError(
-                    f"{len(X)} usable rows are left for the transfer set, {MIN_ROWS} are needed",
+                    f"{len(table.X)} usable rows are left for the transfer set, {MIN_ROWS} are needed",
                     where=f"site {one.site}",
                     remedy=f"Give {WARM_UP_DAYS + 2} days or more without gaps",
                 )
-        return TransferSet(np.concatenate(parts), sum(4 * len(one.data) * (1 + len(self.covariates)) for one in sites))
+        return TransferSet.join(parts)
 
     def ahead(self, data: SiteLoad, scale: float, first: str | None = None, days: int = 1) -> Table:
         """Rows of days that have not come yet, or of past days as if they had not.
@@ -318,48 +279,8 @@ class Forecast:
             Keep rows whose own load is not known yet: what is to be forecast.
         """
         known = Known(load, self.issue_hour, self.country, self.subdivision)
-        rules = {"naive_day": known.lag(1), "naive_week": known.back(7)}
-        rules["naive_mixed"] = (rules["naive_day"] + rules["naive_week"]) / 2
-        base = rules[f"naive_{self.naive}"]
-        X = np.column_stack(self._columns(load, known, base, scale)).astype(np.float32)
-        usable = np.isfinite(X).all(axis=1) & np.isfinite(base)
-        if not future:
-            usable &= np.isfinite(known.load)
-        warm = known.day >= known.day[0] + WARM_UP_DAYS
-        full = Table(
-            X,
-            known.load,
-            base,
-            np.full(len(base), scale),
-            utc_stamps(known.index),
-            known.day,
-            rules,
-            known.day[warm & ~usable],
-        )
-        return full.where(usable & warm)
-
-    def _columns(self, load: SiteLoad, known: Known, base: Array, scale: float) -> list[Array]:
-        """The columns of X, in the order of `features`."""
-        calendar = known.calendar
-        angle = calendar.minute * (2 * np.pi / 1440)
-        columns: list[Array] = [np.sin(angle), np.cos(angle)]
-        columns += [calendar.weekday == i for i in range(7)]
-        back = known.days_to_base(self.naive)
-        if self.country:
-            columns += [calendar.holiday, known.holiday_days_before(calendar.holiday, back)]
-        level = known.level()
-        errors = known.load - base
-        columns += [(known.lag(k) - base) / scale for k in LAGS]
-        columns += [
-            (base - level) / scale,
-            known.lag(1, errors) / scale,
-            known.mean_of_last_day(errors) / scale,
-        ]
-        ahead = [_covariate(load, name) for name in self.covariates]
-        columns += ahead
-        columns += [values - known.lag(1, values) for values in ahead]
-        columns += [(recent - level) / scale for recent in known.recent()]
-        return columns
+        ahead = {name: _covariate(load, name) for name in self.covariates}
+        return table(known, self.naive, scale, ahead, holidays=bool(self.country), future=future)
 
 
 def _covariate(load: SiteLoad, name: str) -> Array:

@@ -23,8 +23,8 @@ import pytest
 
 from fedstill.codecs.base import Codec
 from fedstill.errors import WireError
+from fedstill.flaws import flaw_of_labels
 from fedstill.labels import Array, Release, SoftLabels, Space
-from fedstill.round import flaw_of_labels
 from fedstill.testing.fakes import CLASSES, QUANTILES
 
 MUTATIONS = 500
@@ -47,6 +47,7 @@ RELEASES = {
     "no items": Release(_labels(Space.QUANTILES, 0)),
     "told": Release(_labels(Space.PROBABILITIES, 2), count=2**40, score=0.25),
     "parameters": Release(parameters=_PARAMETERS),
+    "sketch": Release(sketch=np.array([-1.5, 0, 3e7, 0.25], "f4"), score=0.5),
     "nothing": Release(),
 }
 """What every codec has to carry."""
@@ -81,6 +82,10 @@ class CodecContract:
         for name, array in release.parameters.items():
             assert back.parameters[name].shape == array.shape
             np.testing.assert_allclose(back.parameters[name], array, atol=self.tolerance, rtol=0)
+        assert (back.sketch is None) == (release.sketch is None)
+        if back.sketch is not None and release.sketch is not None:
+            assert back.sketch.dtype == np.float32
+            np.testing.assert_allclose(back.sketch, release.sketch, atol=self.tolerance, rtol=0)
         assert (back.labels is None) == (release.labels is None)
         if back.labels is None or release.labels is None:
             return

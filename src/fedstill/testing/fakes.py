@@ -75,8 +75,10 @@ class Constant(_Fake):
         return self
 
     def distil(self, X: Array, y: Array, X_transfer: Array, teacher: Array, weight: Array, share: float) -> Self:
-        """Take (1 - share) of the mean target and `share` of the teacher's mean."""
+        """Take (1 - share) of the mean target and `share` of the teacher's mean; a silent teacher has no share."""
         del X_transfer
+        if not np.any(weight):
+            return self.fit(X, y)
         told = np.average(np.asarray(teacher, np.float64), axis=0, weights=weight)
         self.arrays = {"row": (1 - share) * self.fit(X, y).arrays["row"] + share * told}
         return self
@@ -99,7 +101,8 @@ class Line(_Fake):
 
     def distil(self, X: Array, y: Array, X_transfer: Array, teacher: Array, weight: Array, share: float) -> Self:
         """Least squares on private and transfer rows, the latter with `share` of the total weight."""
-        own, theirs = np.full(len(X), (1 - share) / len(X)), share * weight / weight.sum()
+        share = share if np.any(weight) else 0.0
+        own, theirs = np.full(len(X), (1 - share) / len(X)), share * weight / max(weight.sum(), 1e-9)
         targets = np.concatenate([self._targets(y), teacher])
         return self._solve(np.concatenate([X, X_transfer]), targets, np.concatenate([own, theirs]))
 
@@ -126,12 +129,20 @@ class Line(_Fake):
             raise LearnerError("parameters are not finite")
         self.arrays = {name: np.array(array, np.float64) for name, array in parameters.items()}
 
-    def train(self, X: Array, y: Array, epochs: int, learning_rate: float) -> None:
-        """One step down the gradient of all rows in each epoch."""
+    def head(self) -> tuple[str, ...]:
+        """`b`, so that there is something left for a body."""
+        return ("b",)
+
+    def train(self, X: Array, y: Array, epochs: int, learning_rate: float, proximal: float = 0.0) -> None:
+        """One step down the gradient of all rows, and of the proximal term, in each epoch."""
         type(self).trainings += 1
+        start = self.arrays
         for _ in range(epochs):
             slope = self.gradient(X, y)
-            self.arrays = {name: array - learning_rate * slope[name] for name, array in self.arrays.items()}
+            self.arrays = {
+                name: array - learning_rate * (slope[name] + proximal * (array - start[name]))
+                for name, array in self.arrays.items()
+            }
 
     def gradient(self, X: Array, y: Array) -> Parameters:
         """The gradient of the mean loss."""
@@ -251,8 +262,12 @@ def soft(outputs: Outputs, values: Any, weight: Any = None) -> SoftLabels:
 
 
 def ballot(
-    outputs: Outputs, votes: Mapping[Party, Release], absent: Sequence[Party] = (), memory: Any = None
+    outputs: Outputs,
+    votes: Mapping[Party, Release],
+    absent: Sequence[Party] = (),
+    memory: Any = None,
+    inputs: Array | None = None,
 ) -> Ballot:
     """A ballot of these votes, and of some who did not answer."""
     cast = [Vote(party, votes[party]) for party in sorted(votes)]
-    return Ballot(cast, tuple(sorted([*votes, *absent])), outputs, memory)
+    return Ballot(cast, tuple(sorted([*votes, *absent])), outputs, memory, inputs)

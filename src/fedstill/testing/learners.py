@@ -242,7 +242,7 @@ class LearnerContract:
         stored = tmp_path / "stored"
         stored.mkdir()
         self.make(outputs).fit(*rows(outputs)).save(stored)
-        for path in sorted(stored.iterdir()):
+        for path in sorted(path for path in stored.rglob("*") if path.is_file()):
             whole = path.read_bytes()
             for part in (whole[: len(whole) // 2], b""):
                 path.write_bytes(part)
@@ -387,6 +387,35 @@ class ParametricContract(LearnerContract):
                 losses.append(self.loss(learner, X, y))
             assert slope[place] == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=0.03, abs=1e-4)
 
+    def test_the_head_is_a_part(self, outputs: Outputs) -> None:
+        """Names of some parameters, each once, known as soon as there are parameters."""
+        learner = self.start(outputs)
+        head = learner.head()
+        assert head
+        assert len(set(head)) == len(head)
+        assert set(head) <= set(learner.parameters())
+
+    def test_a_proximal_term_of_0_is_plain_training(self, outputs: Outputs) -> None:
+        """The same bytes."""
+        plain, held = self.start(outputs), self.start(outputs)
+        plain.train(*rows(outputs), epochs=2, learning_rate=0.01)
+        held.train(*rows(outputs), epochs=2, learning_rate=0.01, proximal=0.0)
+        assert all(plain.parameters()[name].tobytes() == array.tobytes() for name, array in held.parameters().items())
+
+    def test_a_proximal_term_holds_training_near_its_start(self, outputs: Outputs) -> None:
+        """The stronger the nearer: at 100 training is a small part as far as without, from wherever it starts."""
+        X, y = rows(outputs)
+        base = self.start(outputs, seed=1)
+        base.train(X, y, epochs=2, learning_rate=0.01)
+        begun, moved = base.parameters(), []
+        for proximal in (0.0, 1.0, 100.0):
+            base.set_parameters(begun)
+            base.train(X, y, epochs=20, learning_rate=0.01, proximal=proximal)
+            ways = [array - begun[name] for name, array in base.parameters().items()]
+            moved.append(np.sqrt(sum(float(np.sum(way**2)) for way in ways)))
+        assert moved[0] > moved[1] > moved[2]
+        assert moved[2] < 0.2 * moved[0]
+
     def test_training_goes_on(self, outputs: Outputs) -> None:
         """Each call lowers the loss further."""
         X, y = rows(outputs)
@@ -407,6 +436,12 @@ class ParametricContract(LearnerContract):
         other = two.parameters()
         mean.set_parameters({name: (array + other[name]) / 2 for name, array in one.parameters().items()})
         assert self.loss(mean, X, y) < before
+
+    @pytest.mark.parametrize("proximal", [-1.0, np.nan, np.inf])
+    def test_a_bad_proximal_term_does_not_train(self, outputs: Outputs, proximal: float) -> None:
+        """As for epochs and rates."""
+        with pytest.raises(LearnerError):
+            self.start(outputs).train(*rows(outputs), epochs=1, learning_rate=0.01, proximal=proximal)
 
     @pytest.mark.parametrize(("epochs", "rate"), [(0, 0.1), (-1, 0.1), (1, 0.0), (1, -1.0), (1, np.nan), (1, np.inf)])
     def test_a_bad_recipe_does_not_train(self, outputs: Outputs, epochs: int, rate: float) -> None:
