@@ -17,11 +17,13 @@ from fedstill.algorithms.references import local, pooled
 from fedstill.errors import ConfigError
 from fedstill.grouping.aggregates import AGGREGATES
 from fedstill.grouping.clustering import METHODS
+from fedstill.grouping.experts import experts
 from fedstill.grouping.reliability import RULES
 from fedstill.grouping.selection import SELECTIONS
 from fedstill.grouping.similarity import MEASURES
 from fedstill.labels import Outputs, Release, Space
 from fedstill.messages import Kind
+from fedstill.strategy import rehearse
 from fedstill.testing.algorithms import AlgorithmContract, check_lesson, votes
 from fedstill.testing.fakes import CLASSES, QUANTILES, Line, ballot, rows, soft
 
@@ -54,6 +56,16 @@ class TestFedMDTrimmed(AlgorithmContract):
 
 
 class TestGrouped(AlgorithmContract):
+    spaces: ClassVar = (Space.QUANTILES,)
+
+    def make(self):
+        return grouped()
+
+
+class TestGroupedClasses(AlgorithmContract):
+    spaces: ClassVar = (Space.PROBABILITIES,)
+    faithful: ClassVar = False  # experts sharpen what they agree on
+
     def make(self):
         return grouped()
 
@@ -84,7 +96,7 @@ class TestGroupedEntropy(AlgorithmContract):
     spaces: ClassVar = (Space.PROBABILITIES,)
 
     def make(self):
-        return grouped(select="item", reliability="entropy", similarity="kl")
+        return grouped(select="item", groups=2, reliability="entropy", similarity="kl", aggregate="median")
 
 
 class TestFedAvg(AlgorithmContract):
@@ -316,3 +328,19 @@ def test_strategies_are_values():
     strategy = replace(fedavg(), memory={"w": np.zeros((2, 3)), "b": 0.0})
     assert strategy.shapes == {"w": (2, 3), "b": ()}
     assert fedavg().shapes is None
+
+
+def test_the_default_for_classes_is_experts_each_for_itself():
+    """Two members know the first two classes, one knows the third: a median would never say the third."""
+    told = {"a": [[0.9, 0.09, 0.01]] * 3, "b": [[0.8, 0.19, 0.01]] * 3, "c": [[0.01, 0.01, 0.98]] * 3}
+    cast = ballot(CLASSES, {party: Release(soft(CLASSES, said)) for party, said in told.items()})
+    lesson = grouped().teach(cast)
+    assert lesson.groups == (("a",), ("b",), ("c",))
+    votes = [vote.labels for vote in cast.votes]
+    expected = experts(votes, np.full(3, 1 / 3))
+    np.testing.assert_array_equal(lesson.teachers["a"].labels.values, expected.values)
+
+
+def test_experts_are_not_for_forecasts():
+    with pytest.raises(ConfigError, match="forecasts have none"):
+        rehearse(grouped(aggregate="experts"), QUANTILES)

@@ -139,7 +139,8 @@ def test_mixture_nears_the_mixture_of_two_normals():
 def test_mixture_of_points_at_one_half_is_the_median(values):
     """What is known by its median alone stands there as a point."""
     votes = [say([[value]]) for value in values]
-    assert row(mixture(votes, levels=[0.5])) == pytest.approx(row(median(votes)))
+    rounding = 1e-9 * max(1, *map(abs, values))  # it interpolates between the points, so the largest counts
+    assert row(mixture(votes, levels=[0.5])) == pytest.approx(row(median(votes)), abs=rounding)
 
 
 def test_mixture_survives_a_wild_scale():

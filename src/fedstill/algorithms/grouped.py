@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
-from fedstill.grouping.aggregates import group_weights, resolve
+from fedstill.grouping.aggregates import AGGREGATES, FOR_CLASSES, group_weights, resolve
 from fedstill.grouping.clustering import METHODS, cluster
 from fedstill.grouping.doubt import check_doubt, doubted
 from fedstill.grouping.reliability import RULES
@@ -33,13 +33,13 @@ from fedstill.strategy import Ballot, Lesson, Strategy
 def grouped(
     *,
     similarity: str = "auto",
-    grouping: str = "agglomerative",
+    grouping: str = "auto",
     groups: int | None = None,
     threshold: float | None = None,
     reliability: str = "auto",
     select: Literal["client", "item", "mean", "median"] = "median",
     weights: Literal["equal", "size"] = "size",
-    aggregate: str = "median",
+    aggregate: str = "auto",
     audience: Literal["everyone", "group"] = "everyone",
     doubt: float | None = None,
     share: float = 0.5,
@@ -54,6 +54,8 @@ def grouped(
         Jensen-Shannon for classes and Wasserstein-1 for forecasts.
     grouping:
         "agglomerative", "kmeans", "spectral", "affinity"; "none" puts all into one group, "each" nobody with another.
+        "auto" is "agglomerative" for forecasts. For classes it is "each" unless groups or a threshold are asked for:
+        members that have seen other classes are experts for these, and a group of them would blur what they know.
     groups, threshold:
         Number of groups, or for "agglomerative" the distance at which merging stops; neither: chosen by silhouette.
     reliability:
@@ -65,7 +67,8 @@ def grouped(
         How much a group's voice counts: "equal", or "size" by its number of members.
     aggregate:
         How the groups' voices become one teacher: "mean", "weighted", "median", "trimmed", "geometric-median",
-        "certainty", "precision", "mixture".
+        "certainty", "precision", "mixture", and for classes "experts" (see `grouping.experts`). "auto" is "median" for
+        forecasts and "experts" for classes.
     audience:
         "everyone" learns from the one teacher; "group": everyone learns from its own group's voice.
     doubt:
@@ -77,11 +80,14 @@ def grouped(
         Seed of the clustering.
     """
     # Names are looked up here, so that a wrong one shows before anybody has trained.
-    resolve(aggregate)
+    choose(aggregate, dict.fromkeys(("auto", *AGGREGATES, *FOR_CLASSES)), "aggregate")
     check_doubt(doubt)
     choose(similarity, dict.fromkeys(("auto", *itertools.chain(*MEASURES.values()))), "similarity")
     choose(reliability, dict.fromkeys(("auto", *itertools.chain(*RULES.values()))), "reliability")
-    choose(grouping, METHODS, "grouping")
+    choose(grouping, dict.fromkeys(("auto", *METHODS)), "grouping")
+    fixed = groups is not None or threshold is not None
+    methods = {True: "agglomerative", False: "agglomerative" if fixed else "each"}
+    rules = {True: "median", False: "experts"}
     choose(select, SELECTIONS, "select")
     choose(weights, dict.fromkeys(("equal", "size")), "weights")
     choose(audience, dict.fromkeys(("everyone", "group")), "audience")
@@ -91,11 +97,13 @@ def grouped(
         labels = [vote.labels for vote in ballot.votes]
         levels = [float(column) for column in ballot.outputs.columns] if forecast else None
         apart = distances(labels, similarity, levels=levels)
-        members = cluster(apart, grouping, number=groups, threshold=threshold, seed=seed)
+        method = methods[forecast] if grouping == "auto" else grouping
+        members = cluster(apart, method, number=groups, threshold=threshold, seed=seed)
         trust = reliabilities([vote.release for vote in ballot.votes], reliability, levels=levels)
         voices = [voice([labels[i] for i in group], trust[list(group)], select) for group in members]
         sizes = group_weights(members, weights)
-        teacher = doubted(resolve(aggregate, ballot.outputs)(voices, sizes), voices, doubt, sizes)
+        combine = resolve(rules[forecast] if aggregate == "auto" else aggregate, ballot.outputs)
+        teacher = doubted(combine(voices, sizes), voices, doubt, sizes)
         if audience == "group":
             voices = [
                 doubted(spoken, [labels[i] for i in group], doubt)

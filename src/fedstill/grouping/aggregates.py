@@ -12,6 +12,8 @@ from functools import partial
 
 import numpy as np
 
+from fedstill.errors import ConfigError
+from fedstill.grouping.experts import experts
 from fedstill.grouping.pooling import certainty, geometric_median, mixture, precision
 from fedstill.grouping.votes import (
     ROUNDING,
@@ -130,7 +132,10 @@ AGGREGATES: Mapping[str, Aggregate] = {
     "trimmed": trimmed,
     "weighted": weighted,
 }
-"""Aggregates by the name a federation file gives them."""
+"""Aggregates by the name a federation file gives them, for forecasts and classes alike."""
+
+FOR_CLASSES: Mapping[str, Aggregate] = {"experts": experts}
+"""Those that forecasts have no use for."""
 
 _READ_LEVELS = {"mixture": mixture, "precision": precision}
 
@@ -141,7 +146,7 @@ def resolve(name: str, outputs: Outputs | None = None) -> Aggregate:
     Parameters
     ----------
     name:
-        One of `AGGREGATES`.
+        One of `AGGREGATES` or `FOR_CLASSES`.
     outputs:
         What the votes' columns are. "mixture" and "precision" read quantile levels from it; without it every
         column stands for the same mass.
@@ -149,9 +154,15 @@ def resolve(name: str, outputs: Outputs | None = None) -> Aggregate:
     Raises
     ------
     ConfigError
-        There is no such aggregate; the error names close matches.
+        There is no such aggregate, or it is not for such outputs; the error names close matches.
     """
-    rule = choose(name, AGGREGATES, "aggregate")
+    rule = choose(name, {**AGGREGATES, **FOR_CLASSES}, "aggregate")
+    if outputs is not None and outputs.space is Space.QUANTILES and name in FOR_CLASSES:
+        raise ConfigError(
+            "experts know classes, and forecasts have none",
+            where="aggregate",
+            remedy='Choose "median", "mean" or another that takes quantiles',
+        )
     if outputs is not None and outputs.space is Space.QUANTILES and name in _READ_LEVELS:
         return partial(_READ_LEVELS[name], levels=[float(level) for level in outputs.columns])
     return rule
