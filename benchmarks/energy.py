@@ -52,8 +52,9 @@ class Setting:
     public: tuple[str, ...]
     country: str | None
     periods: Mapping[str, tuple[str, str, str]]
-    """Where histories begin, where the test begins (and histories end), where it ends. None of a public day is
-    later than the histories."""
+    """Where histories begin, where the test begins (and histories end), where it ends."""
+    public_days: tuple[str, str] | None = None
+    """Days of the transfer set; None: those of the histories."""
 
 
 def year_after_year(year: int) -> tuple[str, str, str]:
@@ -74,7 +75,15 @@ SETTINGS = {
     ),
     "cambridge": Setting(BUILDINGS, TWELVE, BUILDINGS, OFFICES, "GB", CAMBRIDGE),
     "cambridge40": Setting(BUILDINGS, None, BUILDINGS, OFFICES, "GB", CAMBRIDGE),
-    "enernoc": Setting(SECTORS, None, BUILDINGS, OFFICES, None, {"final": ("2012-01-11", "2012-09-01", "2013-01-01")}),
+    "enernoc": Setting(
+        SECTORS,
+        None,
+        BUILDINGS,
+        OFFICES,
+        None,
+        {"final": ("2012-01-11", "2012-09-01", "2013-01-01")},
+        ("2017-01-01", "2018-01-01"),
+    ),
     "tetouan": Setting(ZONES, None, UTILITIES, ("PJMW",), None, {"final": ("2017-01-11", "2017-09-01", "2017-12-31")}),
 }
 
@@ -129,16 +138,12 @@ GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 def load(setting: Setting, data: Path, period: str) -> tuple[dict[str, SiteLoad], list[SiteLoad]]:
-    """The participants' load, and the public days: the last year before the test that the public sites have."""
+    """The participants' load, and that of the public sites."""
     named = {"": setting.source, "public": setting.public_source}
     sites, others = (read(data / file, layout) for file, layout in named.values())
     chosen = setting.participants or tuple(sorted(set(sites) - set(setting.public)))
-    first, test, _ = setting.periods[period]
-    public = [window(others[name], first, test) for name in setting.public]
-    if any(one.data["load_kw"].notna().sum() < 5000 for one in public):
-        ends = [one.data["load_kw"].last_valid_index() for one in (others[name] for name in setting.public)]
-        last = min(ends).year
-        public = [window(others[name], f"{last - 1}-01-01", f"{last}-01-01") for name in setting.public]
+    days = setting.public_days or setting.periods[period][:2]
+    public = [window(others[name], *days) for name in setting.public]
     return {name: sites[name] for name in chosen}, public
 
 
