@@ -267,8 +267,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """The floors and the models alone, which are the same in every row that keeps each participant's learner."""
     lines: dict[str, list[float]] = {}
-    for row, label in (("grouped (default)", "with companions"), ("no companions", "own kind")):
-        part = frame[frame["row"] == row]
+    for companions, label in ((True, "with companions"), (False, "own kind")):
+        mixed = [key for key, row in ROWS.items() if row.learner is None and row.companions is companions]
+        part = frame[frame["row"].isin(mixed)].drop_duplicates(["seed", "participant"])
         for column in part if len(part) else ():
             way, _, name = column.rpartition(" ")
             if name == "nmae" and way not in ("federated", "distilled") and part[column].notna().all():

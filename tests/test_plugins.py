@@ -190,7 +190,7 @@ def test_entry_points_that_lead_nowhere(theirs):
     ("group", "name", "told"),
     [
         ("algorithms", "fedmdd", "there is no algorithm 'fedmdd'. Did you mean 'fedmd'? There are: "),
-        ("learners", "light_gbm", "there is no learner 'light_gbm'. Did you mean 'lightgbm'? There are: extra_trees"),
+        ("learners", "light_gbm", "there is no learner 'light_gbm'. Did you mean 'lightgbm'? There are: committee"),
         ("codecs", "rawer", "there is no codec 'rawer'. Did you mean 'raw'? There are: raw"),
         ("tasks", "prophecy", "there is no task 'prophecy'. There are: classification, forecast"),
     ],
