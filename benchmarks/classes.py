@@ -78,6 +78,7 @@ class Row:
     """What the labels of how many participants are on their way to the coordinator: see `BREAKS`."""
 
 
+GROUPS = {"grouping": "agglomerative"}  # the default for classes makes none
 ROWS = {
     "fedmd": Row("fedmd", rounds=5),
     "dsfl": Row("dsfl", rounds=5),
@@ -87,10 +88,12 @@ ROWS = {
     "fedmd, 10 rounds": Row("fedmd", rounds=10),
     "dsfl, 10 rounds": Row("dsfl", rounds=10),
     "grouped (default), 10 rounds": Row("grouped", rounds=10),
-    "grouped client, 1 round": Row("grouped", {"select": "client", "aggregate": "weighted"}),
-    "grouped item, 1 round": Row("grouped", {"select": "item", "reliability": "entropy", "aggregate": "weighted"}),
-    "grouped mean, 1 round": Row("grouped", {"select": "mean", "aggregate": "weighted"}),
-    "grouped median, 1 round": Row("grouped", {"select": "median", "aggregate": "median"}),
+    "grouped client, 1 round": Row("grouped", {**GROUPS, "select": "client", "aggregate": "weighted"}),
+    "grouped item, 1 round": Row(
+        "grouped", {**GROUPS, "select": "item", "reliability": "entropy", "aggregate": "weighted"}
+    ),
+    "grouped mean, 1 round": Row("grouped", {**GROUPS, "select": "mean", "aggregate": "weighted"}),
+    "grouped median, 1 round": Row("grouped", {**GROUPS, "select": "median", "aggregate": "median"}),
     "fedavg mlp, 10 rounds": Row("fedavg", rounds=10, learner="mlp"),
     "fedmd, 2 reversed": Row("fedmd", rounds=5, broken=("reversed", 2)),
     "experts, 2 reversed": Row("experts", rounds=5, broken=("reversed", 2)),

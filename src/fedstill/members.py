@@ -65,10 +65,10 @@ class MakeModel:
     def __call__(self, seed: int | None = None) -> Learner:
         """Build it, untrained, with the given seed or the member's own."""
         seed = self.own_seed if seed is None else seed
-        built, others = self._chosen(seed), [name for name in self.companions if name != self.family]
-        if not others:
+        built = self._chosen(seed)
+        if not self._beside:
             return built
-        beside = {name: plugins.build("learners", name, {"seed": seed}, self.outputs) for name in others}
+        beside = {name: plugins.build("learners", name, {"seed": seed}, self.outputs) for name in self._beside}
         return Committee.of({self.family: built, **beside})
 
     def _chosen(self, seed: int) -> Learner:
@@ -96,7 +96,12 @@ class MakeModel:
     @property
     def stored_as(self) -> str:
         """The name of the learner that reads what is stored."""
-        return "committee" if set(self.companions) - {self.family} else self.family
+        return "committee" if self._beside else self.family
+
+    @property
+    def _beside(self) -> list[str]:
+        """The companions that are of another kind than its own learner."""
+        return [name for name in self.companions if name != self.family]
 
     @property
     def kind(self) -> str:

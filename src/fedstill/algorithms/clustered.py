@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedstill.algorithms.fedavg import Weights, check_weights, mean_of
+from fedstill.algorithms.fedavg import Weights, check_weights, mean_of, training
 from fedstill.grouping.clustering import cluster
 from fedstill.labels import Array, Parameters, Party, Release
-from fedstill.messages import Kind, Recipe
 from fedstill.strategy import Ballot, Lesson, Strategy
 
 
@@ -82,14 +81,7 @@ def clustered(
         memory = _placed(memory, trained) if memory.group else _divided(memory, trained, groups, threshold)
         return _taught(ballot, memory, weights)
 
-    recipe = Recipe(
-        release=Kind.PARAMETERS,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        tune=tune,
-        count=weights == "size",
-    )
+    recipe = training(weights, epochs, learning_rate, seed, tune=tune)
     return Strategy("clustered", teach, recipe)
 
 

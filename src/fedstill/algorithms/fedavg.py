@@ -6,7 +6,7 @@ arXiv:1602.05629. For learners that have parameters; all participants must choos
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,15 +38,20 @@ def fedavg(
     seed:
         Seed of the common start.
     """
-    recipe = Recipe(
+    recipe = training(weights, epochs, learning_rate, seed, tune=tune)
+    return Strategy("fedavg", averaging(weights), recipe)
+
+
+def training(weights: Weights, epochs: int, learning_rate: float, seed: int, **more: Any) -> Recipe:
+    """What all that average parameters ask for; `more` are further fields of the recipe."""
+    return Recipe(
         release=Kind.PARAMETERS,
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,
-        tune=tune,
         count=weights == "size",
+        **more,
     )
-    return Strategy("fedavg", averaging(weights), recipe)
 
 
 def averaging(weights: Weights) -> Audience:

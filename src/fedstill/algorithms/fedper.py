@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fedstill.algorithms.fedavg import Weights, averaging
+from fedstill.algorithms.fedavg import Weights, averaging, training
 from fedstill.grouping.votes import choose
-from fedstill.messages import Kind, Part, Recipe
+from fedstill.messages import Part
 from fedstill.strategy import Strategy
 
 
@@ -37,12 +37,6 @@ def fedper(
     weights, epochs, learning_rate, seed:
         As for `fedavg`.
     """
-    recipe = Recipe(
-        release=Kind.PARAMETERS,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        home=choose(stays, {"head": Part.HEAD, "body": Part.BODY}, "stays"),
-        count=weights == "size",
-    )
+    home = choose(stays, {"head": Part.HEAD, "body": Part.BODY}, "stays")
+    recipe = training(weights, epochs, learning_rate, seed, home=home)
     return Strategy("fedper", averaging(weights), recipe)

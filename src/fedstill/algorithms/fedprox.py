@@ -8,8 +8,7 @@ by slow participants, has no counterpart here: who misses the deadline is left o
 
 from __future__ import annotations
 
-from fedstill.algorithms.fedavg import Weights, averaging
-from fedstill.messages import Kind, Recipe
+from fedstill.algorithms.fedavg import Weights, averaging, training
 from fedstill.strategy import Strategy
 
 
@@ -33,13 +32,5 @@ def fedprox(
     tune:
         As for `fedavg`; the term holds this training near the common model, too.
     """
-    recipe = Recipe(
-        release=Kind.PARAMETERS,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        proximal=proximal,
-        tune=tune,
-        count=weights == "size",
-    )
+    recipe = training(weights, epochs, learning_rate, seed, proximal=proximal, tune=tune)
     return Strategy("fedprox", averaging(weights), recipe)
