@@ -8,10 +8,10 @@ Images are 28 x 28 pixels, averaged in blocks of 4 x 4 to 49 inputs, so that boo
 200 images, the same for all runs, are the final test, and 150 others the test of development; decisions are made on
 the latter alone, with seeds of their own. Of the rest the seed draws 2000 as the transfer set, without their labels,
 and deals others to the participants: each class is shared out by a Dirichlet draw (Hsu, Qi and Brown 2019,
-arXiv:1909.06335), and who would have fewer than 20 images gets some from the richest. A fifth of a participant's
-images is held back to choose what to keep. The seed also draws who has which kind of model. All are judged on the same
-test, in which every class is equally frequent: so a model that knows two of ten classes scores at most 20 %. "Own
-mix" weighs that test by how frequent each class is at the participant: what counts for who has its own cases alone.
+arXiv:1909.06335), and who would have fewer than 20 images gets some from the richest. The seed also draws who has which
+kind of model. All are judged on the same test, in which every class is equally frequent: so a model that knows two of
+ten classes scores at most 20 %. "Own mix" weighs that test by how frequent each class is at the participant: what
+counts for who has its own cases alone.
 
 With --teachers nobody distils: all ways to make a teacher get the same soft labels of the first round, of healthy
 participants and of some whose labels break on the way, and each teacher is compared with the transfer set's labels,
@@ -43,7 +43,9 @@ from fedstill.messages import Kind, Recipe
 from fedstill.participant import Participant
 from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan
 from fedstill.sites import Floor, Rows, Site
+from fedstill.sites import dealt as folds_of
 from fedstill.strategy import Ballot, Lesson, Strategy, Vote, everyone
+from fedstill.tasks.classification import Classification
 from fedstill.transports.calls import InProcess
 from fedstill.transports.calls import run as drive
 
@@ -58,6 +60,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
 ALPHAS = (0.1, 0.5, 5.0)
 ITEMS = 2000
 LEAST = 20
+FOLDS = 4
 MARKS = (1, 3, 5, 10)
 """Rounds after which accuracy is looked at."""
 PERIODS = {"development": 0, "final": 1000}
@@ -74,17 +77,19 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 1
     learner: str | None = None
+    companions: bool = True
     broken: tuple[str, int] | None = None
     """What the labels of how many participants are on their way to the coordinator: see `BREAKS`."""
 
 
 GROUPS = {"grouping": "agglomerative"}  # the default for classes makes none
 ROWS = {
-    "fedmd": Row("fedmd", rounds=5),
-    "dsfl": Row("dsfl", rounds=5),
-    "grouped (default)": Row("grouped", rounds=5),
-    "experts": Row("experts", rounds=5),
-    "experts, share 0.8": Row("experts", {"share": 0.8}, rounds=5),
+    "fedmd": Row("fedmd", rounds=3),
+    "dsfl": Row("dsfl", rounds=3),
+    "grouped (default)": Row("grouped", rounds=3),
+    "no companions": Row("grouped", rounds=3, companions=False),
+    "experts": Row("experts", rounds=3),
+    "experts, share 0.8": Row("experts", {"share": 0.8}, rounds=3),
     "fedmd, 10 rounds": Row("fedmd", rounds=10),
     "dsfl, 10 rounds": Row("dsfl", rounds=10),
     "grouped (default), 10 rounds": Row("grouped", rounds=10),
@@ -95,8 +100,8 @@ ROWS = {
     "grouped mean, 1 round": Row("grouped", {**GROUPS, "select": "mean", "aggregate": "weighted"}),
     "grouped median, 1 round": Row("grouped", {**GROUPS, "select": "median", "aggregate": "median"}),
     "fedavg mlp, 10 rounds": Row("fedavg", rounds=10, learner="mlp"),
-    "fedmd, 2 reversed": Row("fedmd", rounds=5, broken=("reversed", 2)),
-    "experts, 2 reversed": Row("experts", rounds=5, broken=("reversed", 2)),
+    "fedmd, 2 reversed": Row("fedmd", rounds=3, broken=("reversed", 2)),
+    "experts, 2 reversed": Row("experts", rounds=3, broken=("reversed", 2)),
 }
 TEACHERS = {
     "mean": Row("fedmd"),
@@ -191,10 +196,8 @@ def draw(data: Images, private: int, period: str, n: int, alpha: float, seed: in
     kinds = [tuple(LEARNERS)[k % len(LEARNERS)] for k in rng.permutation(n)]
     sites = {}
     for k, rows in enumerate(deal(data.y[dealt], n, alpha, rng)):
-        held, train = np.split(dealt[rows], [round(0.2 * len(rows))])
-        party = f"p{k:02}"
-        floor = Floor.fit(OUTPUTS, data.y[train])
-        sites[party] = Site(party, Rows(X[train], data.y[train]), Rows(X[held], data.y[held]), floor)
+        own = Rows(X[dealt[rows]], data.y[dealt[rows]])
+        sites[f"p{k:02}"] = Site(f"p{k:02}", own, Floor.fit(OUTPUTS, own.y), folds_of(own.y, FOLDS))
     test = data.tests[period]
     of = dict(zip(sites, kinds, strict=True))
     return Case(sites, of, Rows(X[public], data.y[public]), Rows(X[test], data.y[test]))
@@ -241,7 +244,7 @@ def conclude(participant: Participant, test: Rows) -> dict[str, Any]:
     """At the end: accuracy of each candidate and of what is kept, on all classes alike and on the own mix of them."""
     said, kept = participant.predict(test.X), participant.choose()
     said["federated"] = kept.blend(said)
-    mix = np.bincount(participant.site.train.y, minlength=len(OUTPUTS))[test.y]
+    mix = np.bincount(participant.site.rows.y, minlength=len(OUTPUTS))[test.y]
     return {
         "kept": kept.name,
         "notes": participant.notes,
@@ -250,18 +253,19 @@ def conclude(participant: Participant, test: Rows) -> dict[str, Any]:
     }
 
 
-def learners(case: Case, seed: int, kind: str | None = None) -> dict[str, MakeModel]:
-    """How each participant builds its model: of its own kind, or all of one."""
+def learners(case: Case, seed: int, kind: str | None = None, *, companions: bool = False) -> dict[str, MakeModel]:
+    """How each participant builds its model: of its own kind, or all of one; perhaps with companions."""
     own = {party: kind or drawn for party, drawn in case.kinds.items()}
+    beside = Classification.companions if companions else ()
     return {
-        party: MakeModel(chosen, LEARNERS[chosen], OUTPUTS, 1000 * seed + place, party)
+        party: MakeModel(chosen, LEARNERS[chosen], OUTPUTS, 1000 * seed + place, party, beside)
         for place, (party, chosen) in enumerate(own.items())
     }
 
 
 def run(case: Case, row: Row, seed: int) -> list[dict[str, Any]]:
     """One run, and what it says of each participant."""
-    makes = learners(case, seed, row.learner)
+    makes = learners(case, seed, row.learner, companions=row.companions and row.learner is None)
     strategy = strategy_of(row, makes, case.transfer.X.shape[1])
     plan = Plan(tuple(makes), OUTPUTS, len(case.transfer.X), row.rounds, len(makes))
     builds = {p: BuildParticipant(case.sites[p], makes[p], case.transfer.X, Raw()) for p in makes}
@@ -284,8 +288,8 @@ def run(case: Case, row: Row, seed: int) -> list[dict[str, Any]]:
         {
             "participant": party,
             "learner": makes[party].kind,
-            "rows": len(case.sites[party].train),
-            "classes": int(np.unique(case.sites[party].train.y).size),
+            "rows": len(case.sites[party].rows),
+            "classes": int(np.unique(case.sites[party].rows.y).size),
             "bytes": sum(by[party] for way in (traffic.up, traffic.down) for by in way.values()),
             "after": {str(done): found[party] for done, found in after.items()},
             **ended[party],
@@ -299,7 +303,7 @@ def teach(case: Case, rows: Mapping[str, Row], seed: int) -> list[dict[str, Any]
     makes, X = learners(case, seed), case.transfer.X
     votes = []
     for party, site in case.sites.items():
-        said = makes[party]().fit(site.train.X, site.train.y).predict(X)
+        said = makes[party]().fit(site.rows.X, site.rows.y).predict(X)
         votes.append(Vote(party, Release(SoftLabels.of(np.arange(len(X)), said, OUTPUTS.space))))
     found = []
     for (key, row), broken in itertools.product(rows.items(), (None, *itertools.product(BREAKS, (1, 3)))):
@@ -311,17 +315,19 @@ def teach(case: Case, rows: Mapping[str, Row], seed: int) -> list[dict[str, Any]
     return found
 
 
-def pooled(case: Case, seed: int, learner: str | None = None) -> list[dict[str, Any]]:
-    """The reference that breaks the rule: each kind of model trained once on all participants' rows."""
-    rows = Rows.stack([site.train for site in case.sites.values()])
-    found = {}
-    for kind in dict.fromkeys([learner] if learner else case.kinds.values()):
-        model = MakeModel(kind, LEARNERS[kind], OUTPUTS, seed)().fit(rows.X, rows.y)
-        found[kind] = accuracy(model.predict(case.test.X), case.test.y)
-    return [
-        {"participant": party, "learner": learner or kind, "federated": found[learner or kind]}
-        for party, kind in case.kinds.items()
-    ]
+POOLED = {"pooled": (), "pooled, with companions": Classification.companions}
+
+
+def pooled(case: Case, seed: int) -> list[dict[str, Any]]:
+    """The references that break the rule: each kind of model trained once on all participants' rows."""
+    rows = Rows.stack([site.rows for site in case.sites.values()])
+    found = []
+    for (key, beside), kind in itertools.product(POOLED.items(), dict.fromkeys(case.kinds.values())):
+        model = MakeModel(kind, LEARNERS[kind], OUTPUTS, seed, companions=beside)().fit(rows.X, rows.y)
+        right = accuracy(model.predict(case.test.X), case.test.y)
+        having = [party for party, own in case.kinds.items() if own == kind]
+        found += [{"row": key, "participant": party, "learner": kind, "federated": right} for party in having]
+    return found
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -384,7 +390,7 @@ def main(
         if teachers:
             found += [{**drawn, **one} for one in teach(case, rows, seed)]
             continue
-        found += [{"row": "pooled", **drawn, **one} for one in pooled(case, seed)]
+        found += [{**drawn, **one} for one in pooled(case, seed)]
         for key, row in rows.items():
             found += [{"row": key, **drawn, **one} for one in run(case, row, seed)]
     shown = teachers_table(pd.DataFrame(found)) if teachers else table(pd.DataFrame(found))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,10 +27,13 @@ import pandas as pd
 from common import half_width, keep
 from tqdm import tqdm
 
+from fedstill.crossfit import CrossFit
 from fedstill.energy.frame import Layout, SiteLoad, read, window
 from fedstill.federation import Federation, History
-from fedstill.members import Member, make_model
+from fedstill.labels import Outputs
+from fedstill.members import MakeModel, Member, make_model
 from fedstill.sites import loss
+from fedstill.tasks.base import Prepared
 from fedstill.tasks.forecast import Forecast
 
 RESULTS = Path(__file__).parent / "results"
@@ -111,6 +115,7 @@ ROWS = {
     "grouped item": Row("grouped", {"select": "item"}),
     "grouped mean": Row("grouped", {"select": "mean"}),
     "grouped, own group teaches": Row("grouped", {"groups": 3, "audience": "group"}),
+    "grouped, group and all teach": Row("grouped", {"audience": "both"}),
     "grouped (default), 3 rounds": Row("grouped", rounds=3),
     "fedmd": Row("fedmd"),
     "fedmd, certainty": Row("fedmd", {"aggregate": "certainty"}),
@@ -170,6 +175,21 @@ def members(
     ]
 
 
+def tuned_error(work: tuple[Prepared, Member, Outputs, int]) -> float:
+    """The nMAE of a participant's own kind alone; all its days are held back in turn to choose the options."""
+    one, member, outputs, seed = work
+    site, exam = one.site, one.examination
+    makes = [make_model(replace(member, options=options), outputs, seed) for options in GRIDS[member.learner]]
+
+    def held_back(make: MakeModel) -> float:
+        unseen = CrossFit(site, len(outputs), lambda rows: make().fit(rows.X, rows.y))
+        return loss(outputs, site.held_back(site.folds).y, unseen.predict(site.folds))
+
+    best = min(makes, key=held_back)().fit(site.rows.X, site.rows.y)
+    said = exam.restore(best.predict(exam.X))[:, outputs.median]
+    return float(np.abs(said - exam.actual).mean() / np.abs(exam.actual).mean())
+
+
 @dataclass(frozen=True)
 class Bench:
     """A data set made ready: what all rows share."""
@@ -197,18 +217,10 @@ class Bench:
     def tuned(self, seed: int) -> dict[str, float]:
         """Mean nMAE of each participant's own kind alone, its options chosen by its held-back days."""
         federation = self.federation(seed, Row("local", companions=False))
-        outputs, found = federation.task.outputs, {}
-        for member in federation.members:
-            one = federation.task.prepare(member.name, member.data, member.history).scaled(federation.transfer.scaling)
-            train, valid, exam = one.site.train, one.site.valid, one.examination
-            models = [
-                make_model(replace(member, options=options), outputs, seed)().fit(train.X, train.y)
-                for options in GRIDS[member.learner]
-            ]
-            best = min(models, key=lambda model: loss(outputs, valid.y, model.predict(valid.X)))
-            said = exam.restore(best.predict(exam.X))[:, outputs.median]
-            found[member.name] = float(np.abs(said - exam.actual).mean() / np.abs(exam.actual).mean())
-        return found
+        outputs, prepared = federation.task.outputs, federation.prepare()
+        work = [(prepared[member.name], member, outputs, seed) for member in federation.members]
+        with ProcessPoolExecutor(2) as pool:
+            return dict(zip(prepared, pool.map(tuned_error, work), strict=True))
 
 
 def measured(history: History) -> list[dict[str, Any]]:
@@ -281,12 +293,13 @@ def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.Data
     return pd.DataFrame(lines, index=["nMAE %", "median %"]).T
 
 
-def before(file: Path, rows: Sequence[str], seeds: int) -> list[dict[str, Any]]:
-    """What the file of results holds of other rows and seeds."""
+def before(file: Path, rows: Sequence[str], seeds: int) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
+    """What the file of results holds of other rows and seeds, and of the tuned models."""
     if not file.exists():
-        return []
-    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["measured"]
-    return [one for one in found if one["row"] in ROWS and (one["row"] not in rows or one["seed"] >= seeds)]
+        return [], {}
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    known = [one for one in kept["measured"] if one["row"] in ROWS]
+    return [one for one in known if one["row"] not in rows or one["seed"] >= seeds], kept["setting"]["tuned"]
 
 
 @click.command()
@@ -297,9 +310,18 @@ def before(file: Path, rows: Sequence[str], seeds: int) -> list[dict[str, Any]]:
 @click.option("--weeks", type=click.IntRange(2, 51), default=6, show_default=True, help="Of private history.")
 @click.option("--quick", is_flag=True, help="One seed, and only the default, FedMD and pooled.")
 @click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
+@click.option("--tuned/--no-tuned", default=True, show_default=True, help="Measure tuned models alone as well.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
 def main(
-    name: str, data: Path, period: str, seeds: int, weeks: int, quick: bool, chosen: Sequence[str], out: Path
+    name: str,
+    data: Path,
+    period: str,
+    seeds: int,
+    weeks: int,
+    quick: bool,
+    chosen: Sequence[str],
+    tuned: bool,
+    out: Path,
 ) -> None:
     """Measure all ways on one data set and keep what was measured as JSON."""
     setting = SETTINGS[name]
@@ -312,19 +334,20 @@ def main(
     rows = list(chosen or (QUICK if quick else ROWS))
     seeds = 1 if quick else seeds
     written = out / f"energy-{name}-{period}{f'-{weeks}weeks' if weeks != 6 else ''}{'-quick' if quick else ''}.json"
-    found = [] if quick else before(written, rows, seeds)
+    found, alone = ([], {}) if quick else before(written, rows, seeds)
     for seed, key in tqdm([(seed, key) for seed in range(seeds) for key in rows], file=sys.stderr):
         history = bench.federation(seed, ROWS[key]).run()
         found += [{"row": key, "seed": seed, **one} for one in measured(history)]
-    tuned = {} if quick else {str(seed): list(bench.tuned(seed).values()) for seed in range(seeds)}
+    if tuned and not quick:
+        alone |= {str(seed): list(bench.tuned(seed).values()) for seed in range(seeds) if str(seed) not in alone}
     frame = pd.DataFrame(found)
     frame = frame.sort_values("row", key=lambda row: row.map(list(ROWS).index), kind="stable")
     with pd.option_context("display.width", 220, "display.max_columns", 30, "display.float_format", "{:.2f}".format):
-        print(floors(frame, tuned), "\n")
+        print(floors(frame, alone), "\n")
         print(table(frame), "\n")
     keep(
         written,
-        {"data": name, "period": period, "weeks": weeks, "tuned": tuned},
+        {"data": name, "period": period, "weeks": weeks, "tuned": alone},
         {key: ROWS[key] for key in dict.fromkeys(frame["row"])},
         found,
     )

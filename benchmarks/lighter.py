@@ -164,7 +164,7 @@ def distilled(case: Case, row: Row, share: float, teacher: SoftLabels) -> Iterat
     """Each participant's student; from the teacher alone all would be the same one, so that one is made for all."""
     student = None
     for party, site in case.sites.items():
-        X, y = site.train.X, site.train.y
+        X, y = site.rows.X, site.rows.y
         if share == 1 and student is None:
             X, y = X[:0], y[:0]
         if share < 1 or student is None:
@@ -176,7 +176,7 @@ def distilled(case: Case, row: Row, share: float, teacher: SoftLabels) -> Iterat
 def measure(case: Case, students: Mapping[str, Row]) -> list[dict[str, Any]]:
     """Size and score of the floor, the models alone, the ensembles, and all students; means over participants."""
     n_features = case.X_transfer.shape[1]
-    models = {party: case.makes[party]().fit(site.train.X, site.train.y) for party, site in case.sites.items()}
+    models = {party: case.makes[party]().fit(site.rows.X, site.rows.y) for party, site in case.sites.items()}
     teacher = aggregated(case, [model.predict(case.X_transfer) for model in models.values()])
     whole = sum(map(size, models.values()))
     floor = np.mean([case.score(party, site.floor.predict(case.tests[party].X)) for party, site in case.sites.items()])

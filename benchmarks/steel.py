@@ -37,10 +37,10 @@ from fedstill.evaluation.outcome import Outcome
 from fedstill.federation import Federation, History
 from fedstill.labels import Space
 from fedstill.members import Member
-from fedstill.sites import Floor, Rows, Site
+from fedstill.sites import Floor, Rows, Site, stretches
 from fedstill.tasks.base import Examination, Prepared
 from fedstill.tasks.classification import Classification
-from fedstill.tasks.forecast import Forecast
+from fedstill.tasks.forecast import STRETCH_DAYS, Forecast
 from fedstill.tasks.spans import Span, between
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,22 +60,19 @@ SIGNALS = (
     "leading_power_factor",
 )
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-HELD = 5
-"""Every fifth day of a line is held back to choose what to keep."""
 
 
 @dataclass(frozen=True)
 class LoadType(Classification):
-    """The task on days instead of rows: every fifth day of the history is held back, later days are the test."""
+    """The task on days instead of rows: stretches of days are held back in turn, later days are the test."""
 
     def prepare(self, party: str, data: pd.DataFrame, history: Span = (None, None)) -> Prepared:
         """Make a line's table ready; its column "day" counts local days since 1970-01-01."""
         X, y, day = self.inputs(data, party), self._targets(data, party), data["day"].to_numpy()
         learned, judged = between(day, history), between(day, TEST)
-        held = learned & (day % HELD == HELD - 1)
-        train = learned & ~held
-        train_rows, held_rows = (Rows(X[chosen], y[chosen], day[chosen]) for chosen in (train, held))
-        site = Site(party, train_rows, held_rows, Floor.fit(self.outputs, y[train]))
+        own = Rows(X, y, day).where(learned)
+        fold = stretches(np.unique(own.block, return_inverse=True)[1], self.folds, STRETCH_DAYS)
+        site = Site(party, own, Floor.fit(self.outputs, own.y), fold)
         return Prepared(site, Examination(X[judged], y[judged], day[judged]))
 
 

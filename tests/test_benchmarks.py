@@ -82,7 +82,9 @@ def test_the_benchmark_of_classes_measures_one_row(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stderr
     kept = json.loads((tmp_path / "classes-mnist-development-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
-    assert [one["row"] for one in kept["measured"]] == ["pooled"] * 10 + ["experts"] * 10
+    assert [one["row"] for one in kept["measured"]] == (
+        ["pooled"] * 10 + ["pooled, with companions"] * 10 + ["experts"] * 10
+    )
     taught = [one for one in kept["measured"] if one["row"] == "experts"]
     assert all(one["floor"] == 0.1 and one["distilled"] > one["own"] and not one["notes"] for one in taught)
 
@@ -106,12 +108,10 @@ def test_a_line_holds_back_whole_days_and_is_judged_on_later_ones(steel):
     table = pd.DataFrame({"signal": np.arange(730.0), "kind": ["a", "b"] * 365, "day": days})
     task = steel.LoadType("kind", ("a", "b"), ("signal",))
     one = task.prepare("line", table, ("2018-02-22", "2018-04-05"))
-    blocks = (one.site.train.block, one.site.valid.block, one.examination.block)
-    train, held, judged = (set(rows.tolist()) for rows in blocks)
-    assert not train & held
-    assert train | held == set(range(17_532 + 52, 17_532 + 52 + 42))
-    assert len(held) == 9
-    assert judged == set(range(17_532 + 304, 17_532 + 365))
+    held = [set(one.site.held_back([fold]).block.tolist()) for fold in one.site.folds]
+    assert [len(days) for days in held] == [11, 11, 11, 9]
+    assert set().union(*held) == set(range(17_532 + 52, 17_532 + 52 + 42))
+    assert set(one.examination.block.tolist()) == set(range(17_532 + 304, 17_532 + 365))
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ def test_defaults_of_the_tables_are_those_of_the_code():
             if key in told and hasattr(made, key):
                 assert told[key] == toml(getattr(made, key)), key
     told = table(section(FILE, "[task]").partition("Keys of a classification")[0])
-    for key in ("levels", "step", "issue_hour", "naive", "validation"):
+    for key in ("levels", "step", "issue_hour", "naive", "folds"):
         assert told[key] == toml(getattr(Forecast(), key)), key
 
 

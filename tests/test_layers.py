@@ -18,7 +18,8 @@ LAYERS = (
     {"labels", "plugins"},
     {"messages"},
     {"wire"},
-    {"strategy", "flaws", "codecs", "sites", "grouping", "density", "coverage", "learners"},
+    {"strategy", "stopping", "flaws", "codecs", "sites", "grouping", "density", "coverage", "learners"},
+    {"calibrate", "crossfit"},
     {"round", "keep", "algorithms", "energy", "config"},
     {"participant", "tasks", "evaluation"},
     {"transports"},
@@ -31,7 +32,8 @@ LAYERS = (
 """Units (a module or a package), lowest first; each may import from lower layers and from itself."""
 
 CORE = {"errors", "labels", "messages", "wire", "strategy", "flaws", "codecs", "sites", "grouping", "density"}
-CORE |= {"coverage", "learners", "plugins", "round", "keep", "algorithms", "participant"}
+CORE |= {"stopping", "calibrate", "coverage", "crossfit", "learners", "plugins", "round", "keep", "algorithms"}
+CORE |= {"participant"}
 """Units that know nothing of any task, file or network: they import one another alone."""
 
 PURE = CORE - {"errors", "grouping", "learners"}

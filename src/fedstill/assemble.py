@@ -80,6 +80,7 @@ def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] 
         strategy=strategy,
         options=options,
         rounds=file.rounds,
+        stop_after=file.stop_after,
         quorum=file.quorum,
         items=file.transfer.items,
         codec=file.codec,

@@ -87,12 +87,13 @@ class FederationFile(_Table, kw_only=True):
         `kind` and the settings of the task.
     strategy:
         `name` and the options of the algorithm.
-    rounds, quorum, workers, seed, codec:
+    rounds, stop_after, quorum, workers, seed, codec:
         See `fedstill.federation.Federation`.
     """
 
     name: str = ""
     rounds: Count = 1
+    stop_after: Count | None = None
     quorum: Count | None = None
     workers: Count = 1
     seed: Seed = 0

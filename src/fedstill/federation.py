@@ -20,8 +20,6 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from fedstill import plugins
 from fedstill.codecs.base import Codec
 from fedstill.coverage import coverage, warning
@@ -77,6 +75,9 @@ class Federation:
         Options of the algorithm.
     rounds:
         Rounds to run.
+    stop_after:
+        End before all rounds are run, once the mean held-back loss of the participants' models has not fallen by 0.1 %
+        for so many rounds. They tell these losses with each answer. None: run all.
     quorum:
         Answers that a round needs to teach; None: more than half.
     items:
@@ -103,6 +104,7 @@ class Federation:
         strategy: str | Strategy = "grouped",
         options: Mapping[str, Any] | None = None,
         rounds: int = 1,
+        stop_after: int | None = None,
         quorum: int | None = None,
         items: int = 1000,
         codec: str = "raw",
@@ -113,6 +115,12 @@ class Federation:
         check_names([member.name for member in members])
         if rounds < 1:
             raise ConfigError(f"{rounds} rounds cannot be run", where="rounds", remedy="Use 1 or more")
+        if stop_after is not None and stop_after < 1:
+            raise ConfigError(
+                f"a run cannot stop after {stop_after} rounds",
+                where="stop_after",
+                remedy="Use 1 or more, or leave it out",
+            )
         if items < 1:
             raise ConfigError(f"{items} items teach nothing", where="transfer.items", remedy="Use 1 or more")
         self.task = task
@@ -127,8 +135,8 @@ class Federation:
             one.name: make_model(one, task.outputs, seed, _companions(one, task) if labels else ())
             for one in self.members
         }
-        self.strategy = self._ready(chosen)
-        self.plan = self._plan(rounds, quorum)
+        self.strategy = self._ready(chosen if stop_after is None else chosen.scored())
+        self.plan = self._plan(rounds, quorum, stop_after)
         self.coordinator = Coordinator(self.plan, self.strategy, self.codec, self._transfer_inputs)
         self.settings = dict(settings) if settings else self._described()
 
@@ -169,8 +177,7 @@ class Federation:
                 told = exchange.call(notes, dict.fromkeys(prepared, ()))
                 raise RunError(failure(closings, told), remedy="Mend what the participants say, or lower the quorum")
             if self.strategy.pooled:
-                rows = Rows.stack([one.site.train for one in prepared.values()])
-                exchange.call(Participant.learn_from, dict.fromkeys(prepared, (rows,)))
+                exchange.call(Participant.learn_from, {party: (_others(prepared, party),) for party in prepared})
             ended = exchange.call(conclude, {party: (one.examination.X,) for party, one in prepared.items()})
             stored = self._store(exchange, prepared, ended, out)
         outcomes = tuple(
@@ -220,8 +227,7 @@ class Federation:
         """The same with how well the transfer set covers its inputs; where little, its owner is warned."""
         if self.strategy.parametric or not self.coordinator.rounds:
             return one
-        own = np.concatenate([one.site.train.X, one.site.valid.X])
-        share = coverage(own, self._transfer_inputs, self.transfer.block)
+        share = coverage(one.site.rows.X, self._transfer_inputs, self.transfer.block)
         told = warning(share)
         return replace(one, coverage=share, notes=(*one.notes, *([told] if told else [])))
 
@@ -241,7 +247,7 @@ class Federation:
             return chosen
         return replace(chosen, memory=common_start(self.makes, chosen, self.transfer.X.shape[1]))
 
-    def _plan(self, rounds: int, quorum: int | None) -> Plan:
+    def _plan(self, rounds: int, quorum: int | None, stop_after: int | None) -> Plan:
         parties = tuple(self.makes)
         needed = len(parties) // 2 + 1 if quorum is None else quorum
         if not 1 <= needed <= len(parties):
@@ -250,7 +256,7 @@ class Federation:
                 where="quorum",
                 remedy=f"Use 1 to {len(parties)}",
             )
-        return Plan(parties, self.task.outputs, len(self.transfer.X), rounds, needed)
+        return Plan(parties, self.task.outputs, len(self.transfer.X), rounds, needed, stop_after=stop_after)
 
     def _exchange(self, prepared: Mapping[str, Prepared]) -> Exchange:
         builds = {
@@ -295,6 +301,10 @@ class Federation:
             "items": self.plan.n_items,
             "learners": {party: make.kind for party, make in self.makes.items()},
         }
+
+
+def _others(prepared: Mapping[str, Prepared], party: str) -> Rows:
+    return Rows.stack([one.site.rows for name, one in prepared.items() if name != party])
 
 
 def _companions(member: Member, task: Task) -> Sequence[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedstill.errors import LearnerError
 from fedstill.evaluation.outcome import Outcome, RoundRecord
-from fedstill.keep import Kept
+from fedstill.keep import Kept, choose
 from fedstill.labels import Array, Outputs, Party
 from fedstill.models import Model, save
 from fedstill.participant import Participant
@@ -30,10 +30,11 @@ class Conclusion:
 
 def conclude(participant: Participant, X: Array) -> Conclusion:
     """Choose what to keep, and predict the test rows with everything; runs where the participant lives."""
-    held = participant.predict(participant.site.valid.X)
-    kept = participant.choose(held)
-    alone = participant.choose({name: held[name] for name in held if name != "distilled"})
+    held, unseen = participant.held_out()
     said = participant.predict(X)
+    unseen = {name: unseen[name] for name in said if name in unseen}
+    kept = choose(participant.outputs, held, unseen)
+    alone = choose(participant.outputs, held, {name: unseen[name] for name in unseen if name != "distilled"})
     own = said.get("own", said["floor"])  # who has no model of its own has the floor
     predictions = {name: values for name, values in said.items() if name != "own"}
     predictions |= {"local": own, "local_safe": alone.blend(said), "federated": kept.blend(said)}
@@ -85,7 +86,7 @@ def outcome(
         cpu_s=traffic.cost[party].cpu_s,
         peak_memory_bytes=traffic.cost[party].peak_memory_bytes,
         model_bytes=stored[0],
-        train_rows=len(one.site.train),
+        train_rows=len(one.site.rows),
         left_out_rows=one.left_out_rows,
         notes=(*one.notes, *ended.notes, *stored[1]),
         profile=one.profile,

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedstill.calibrate import Stretch, stretch
 from fedstill.labels import Array, Outputs
 from fedstill.sites import Rows, losses
 
 PRIOR = {"distilled": 0.8, "own": 0.1, "floor": 0.1}
 """The weights that a participant without evidence takes; the rest of them where a candidate is missing."""
-PULL = 0.1
+PULL = 0.03
 """What the squared distance from `PRIOR` counts, where the lowest loss of a blend on held-back rows counts 1."""
 _STEPS = 10
 """A blend's weights are multiples of 1/10: finer ones follow the noise of a few held-back weeks."""
@@ -29,17 +30,31 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept: a candidate's name or "blend", the weights behind it, and why in a sentence."""
+    """What is kept.
+
+    Attributes
+    ----------
+    name:
+        A candidate's name, or "blend".
+    weights:
+        What it is made of.
+    why:
+        The evidence in a sentence.
+    stretch:
+        How its quantiles are spread out (`calibrate`); None: as they are.
+    """
 
     name: str
     weights: Mapping[str, float]
     why: str
+    stretch: Stretch | None = None
 
     def blend(self, predictions: Mapping[str, Array]) -> Array:
         """The kept model's prediction from the candidates' predictions, each shape (n, k)."""
         parts = [weight * np.asarray(predictions[name], np.float64) for name, weight in self.weights.items()]
-        blended: Array = np.sum(parts, axis=0).astype(np.float32)
-        return blended
+        blended = np.sum(parts, axis=0)
+        spread: Array = (blended if self.stretch is None else self.stretch.apply(blended)).astype(np.float32)
+        return spread
 
 
 def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Kept:
@@ -70,15 +85,17 @@ def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Ke
     best = found.min()
     worse = found / best if best > 0 else np.where(found > 0, np.inf, 1.0)
     chosen = (worse + PULL * apart).argmin()
+    blend = np.tensordot(blends[chosen], stacked, 1)
     alone = ", ".join(
         f"{name} {held_loss(weights):.4g}" for name, weights in zip(names, np.eye(len(names)), strict=True)
     )
-    return _kept(names, blends[chosen], f"held-back loss: {alone}, kept {found[chosen]:.4g}")
+    why = f"held-back loss: {alone}, kept {found[chosen]:.4g}"
+    return _kept(names, blends[chosen], why, stretch(outputs, held, blend))
 
 
-def _kept(names: list[str], shares: Array, why: str) -> Kept:
+def _kept(names: list[str], shares: Array, why: str, spread: Stretch | None = None) -> Kept:
     weights = {name: float(share) for name, share in zip(names, shares, strict=True) if share > 0}
-    return Kept(next(iter(weights)) if len(weights) == 1 else "blend", weights, why)
+    return Kept(next(iter(weights)) if len(weights) == 1 else "blend", weights, why, spread)
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

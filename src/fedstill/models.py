@@ -19,9 +19,10 @@ import msgspec
 import numpy as np
 
 from fedstill import plugins
+from fedstill.calibrate import Stretch
 from fedstill.errors import DataError, FedstillError, MissingExtra
 from fedstill.keep import Kept
-from fedstill.labels import Array
+from fedstill.labels import Array, Outputs, Space
 from fedstill.learners.base import Learner
 from fedstill.sites import Floor
 from fedstill.tasks.base import Scaling, Task
@@ -42,7 +43,7 @@ class Model:
     kept:
         The blend.
     floor:
-        The floor of the site.
+        The floor of the site, for inputs on the public scale.
     scaling:
         The public scale of the inputs.
     scale:
@@ -67,7 +68,7 @@ class Model:
         """Outputs of the kept blend for inputs as the task makes them, shape (n, f) to (n, k)."""
         scaled = self.scaling.apply(X)
         said = {name: model.predict(scaled) for name, model in self.learners.items()}
-        return self.kept.blend({**said, "floor": self.floor.predict(X)})
+        return self.kept.blend({**said, "floor": self.floor.predict(scaled)})
 
 
 class _Stored(msgspec.Struct, forbid_unknown_fields=True):
@@ -167,6 +168,8 @@ def _model(folder: Path, stored: _Stored) -> Model:
         raise ValueError("its scale is not that of its inputs")
     if len(stored.floor.values) != len(task.outputs):
         raise ValueError("its floor is not that of its outputs")
+    if stored.kept.stretch is not None and not _fits(stored.kept.stretch, task.outputs):
+        raise ValueError("its stretch is not that of its outputs")
     family = plugins.resolve("learners", stored.learner)
     learners: dict[str, Learner] = {name: family.load(folder / name) for name in names if name != "floor"}
     if any(learner.outputs != task.outputs for learner in learners.values()):
@@ -181,4 +184,13 @@ def _model(folder: Path, stored: _Stored) -> Model:
         scale=stored.scale,
         zone=stored.zone,
         learners=learners,
+    )
+
+
+def _fits(stretch: Stretch, outputs: Outputs) -> bool:
+    return (
+        outputs.space is Space.QUANTILES
+        and len(stretch.factors) == len(outputs)
+        and stretch.median == outputs.median
+        and all(0 <= factor < np.inf for factor in stretch.factors)
     )

@@ -7,12 +7,14 @@ answer is computed once and sent again as it is: being asked twice never trains 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from fedstill.codecs.base import Codec
+from fedstill.crossfit import CrossFit
 from fedstill.density import certainty
 from fedstill.errors import FedstillError, LearnerError
 from fedstill.flaws import flaw_of_labels
@@ -22,6 +24,9 @@ from fedstill.labels import Array, Outputs, Parameters, Release, SoftLabels
 from fedstill.learners.base import Learner, Parametric, divide
 from fedstill.messages import Answer, Ask, Kind, Message, Recipe, Refuse, Reply, Teach
 from fedstill.sites import Rows, Site, loss
+
+WATCHED = 0
+"""The fold by which a participant sees, round by round, how good its model is."""
 
 
 class MakeLearner(Protocol):
@@ -59,6 +64,9 @@ class Participant:
         self.losses: dict[int, float] = {}
         self.notes: list[str] = []
         self._own: Learner | None = None
+        self._own_unseen = CrossFit(site, len(outputs), self._fit)
+        self._distilled_unseen: CrossFit | None = None
+        self._judged_by: Sequence[int] = site.folds
         self._shared: Parametric | None = None
         self._stays: Parameters = {}
         self._replies: dict[tuple[int, int], Reply] = {}
@@ -68,8 +76,11 @@ class Participant:
     def own(self) -> Learner:
         """The model that learned from the site's own rows alone."""
         if self._own is None:
-            self._own = self.make().fit(self.site.train.X, self.site.train.y)
+            self._own = self._fit(self.site.rows)
         return self._own
+
+    def _fit(self, rows: Rows) -> Learner:
+        return self.make().fit(rows.X, rows.y)
 
     def handle(self, message: Message) -> Reply | None:
         """Answer a question, or learn from a teacher. A fault here becomes a refusal, never a stall."""
@@ -95,12 +106,11 @@ class Participant:
     def _labels(self, recipe: Recipe) -> Release:
         model = self._speaking()
         labels = self._on_classes(model) if recipe.about == "classes" else self._on_items(model, recipe)
-        return Release(labels=labels, count=self._count(recipe), score=self._score(recipe, model))
+        return Release(labels=labels, count=self._count(recipe), score=self._score(recipe, self._watched_loss))
 
     def _sketch(self, recipe: Recipe) -> Release:
-        model = self._speaking()
-        told = sketch(self._on_items(model, recipe), recipe.sketch, recipe.seed)
-        return Release(sketch=told, count=self._count(recipe), score=self._score(recipe, model))
+        told = sketch(self._on_items(self._speaking(), recipe), recipe.sketch, recipe.seed)
+        return Release(sketch=told, count=self._count(recipe), score=self._score(recipe, self._watched_loss))
 
     def _speaking(self) -> Learner:
         return self.own if self.distilled is None else self.distilled  # an ensemble's truth may be its length
@@ -109,20 +119,20 @@ class Participant:
         values, weight = model.predict(self.X_transfer), None
         if recipe.certainty:
             soft = recipe.certainty == "soft"
-            weight = certainty(self.site.train.X, self.X_transfer, soft=soft, cutoff=recipe.cutoff)
+            weight = certainty(self.site.rows.X, self.X_transfer, soft=soft, cutoff=recipe.cutoff)
         return SoftLabels.of(np.arange(len(values)), values, self.outputs.space, weight)
 
     def _on_classes(self, model: Learner) -> SoftLabels:
         """A row for each class: the mean over the private rows of that class; it abstains where there are none."""
-        k, train = len(self.outputs), self.site.train
-        of_class = np.eye(k)[train.y].T
+        k, own = len(self.outputs), self.site.rows
+        of_class = np.eye(k)[own.y].T
         counts = of_class.sum(axis=1)
-        sums = of_class @ np.asarray(model.predict(train.X), np.float64)
+        sums = of_class @ np.asarray(model.predict(own.X), np.float64)
         rows = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1 / k)
         return SoftLabels.of(np.arange(k), rows, self.outputs.space, counts > 0)
 
     def _update(self, recipe: Recipe) -> Release:
-        model, train = self._start(recipe), self.site.train
+        model, train = self._start(recipe), self.site.without(WATCHED)
         common = model.parameters()
         try:
             if recipe.release is Kind.GRADIENTS:
@@ -131,36 +141,49 @@ class Participant:
                 self._train(model, recipe, recipe.epochs)
                 parameters = model.parameters()
             travels, stays = divide(model, parameters, recipe.home)
-            release = Release(parameters=travels, count=self._count(recipe), score=self._score(recipe, model))
+            score = self._score(recipe, lambda: self._loss(model.predict(self._watched.X)))
+            release = Release(parameters=travels, count=len(train) if recipe.count else 0, score=score)
             self._stays = stays  # for when the round teaches: what stays belongs to what is taught then
             return release
         finally:
             model.set_parameters(common)  # a round that fails, or teaches nothing, leaves it as it was taught
 
     def _learn(self, teach: Teach) -> None:
+        recipe = teach.recipe
         try:
             release = self.codec.decode(teach.payload)
             if release.labels is not None:
-                self.distilled = self._distil(release.labels, teach.recipe)
+                self._taught_by(release.labels, recipe)
             else:
-                model = self._start(teach.recipe)
+                model = self._start(recipe)
                 model.set_parameters({**release.parameters, **self._stays})  # no teacher reaches what stays at home
-                self.distilled = self._tuned(model, teach.recipe)
+                tuned = self._tuned(model, recipe)
+                self._take(tuned, lambda _: tuned, self._watched_folds)  # it has never seen the watched fold
         except Exception as error:  # as above: this participant goes on with what it had
             self.notes.append(f"the teacher of round {teach.round} was of no use: {_told(error)}")
             return
         self._taught = teach.round
-        self.losses[teach.round] = self._loss(self.distilled)
+        self.losses[teach.round] = self._watched_loss()
 
-    def _distil(self, teacher: SoftLabels, recipe: Recipe) -> Learner:
+    def _taught_by(self, teacher: SoftLabels, recipe: Recipe) -> None:
         by_class = recipe.about == "classes"
         flaw = flaw_of_labels(teacher, self.outputs, len(self.outputs) if by_class else len(self.X_transfer))
         if flaw:
             raise LearnerError(f"the teacher cannot be right: {flaw}")
-        train, X, values, weight = self.site.train, self.X_transfer, teacher.values, teacher.weight
-        if by_class:  # every private row has a teacher: the row of its class
-            X, values, weight = train.X, values[train.y], weight[train.y]
-        return self.make().distil(train.X, train.y, X, values, weight, recipe.share)
+
+        def distil(rows: Rows) -> Learner:
+            X, values, weight = self.X_transfer, teacher.values, teacher.weight
+            if by_class:  # every private row has a teacher: the row of its class
+                X, values, weight = rows.X, values[rows.y], weight[rows.y]
+            return self.make().distil(rows.X, rows.y, X, values, weight, recipe.share)
+
+        self._take(distil(self.site.rows), distil, self.site.folds)
+
+    def _take(self, distilled: Learner, fit: Callable[[Rows], Learner], folds: Sequence[int]) -> None:
+        """Take a distilled model; `fit` trains the like without one of these folds, by which it will be judged."""
+        unseen = CrossFit(self.site, len(self.outputs), fit)
+        unseen.predict(self._watched_folds)  # where this fails, nothing is taken
+        self.distilled, self._judged_by, self._distilled_unseen = distilled, folds, unseen
 
     def _start(self, recipe: Recipe) -> Parametric:
         if self._shared is None:
@@ -183,43 +206,74 @@ class Participant:
         return model
 
     def _train(self, model: Parametric, recipe: Recipe, epochs: int) -> None:
-        rows = self.site.train
+        rows = self.site.without(WATCHED)
         model.train(rows.X, rows.y, epochs, recipe.learning_rate, recipe.proximal)
 
     def _count(self, recipe: Recipe) -> int:
-        return len(self.site.train) if recipe.count else 0
+        return len(self.site.rows) if recipe.count else 0
 
-    def _score(self, recipe: Recipe, model: Learner) -> float:
-        return self._loss(model) if recipe.score else float("nan")
+    def _score(self, recipe: Recipe, watched: Callable[[], float]) -> float:
+        if not recipe.score:
+            return float("nan")
+        if not self.site.folds:
+            raise LearnerError("nothing is held back to tell a loss of", remedy="Set task.folds to 2 or more")
+        return watched()
 
-    def _loss(self, model: Learner) -> float:
-        return loss(self.outputs, self.site.valid.y, model.predict(self.site.valid.X))
+    def _watched_loss(self) -> float:
+        """The loss on the watched fold of a model like the one that speaks, trained without that fold."""
+        unseen = self._distilled_unseen or self._own_unseen
+        return self._loss(unseen.predict(self._watched_folds))
 
-    def learn_from(self, rows: Rows) -> None:
-        """Take a model of these rows for the distilled one: only the `pooled` reference does this."""
-        self.distilled = self.make().fit(rows.X, rows.y)
+    @property
+    def _watched_folds(self) -> range:
+        """The watched fold, or none where nothing is held back."""
+        return self.site.folds[WATCHED : WATCHED + 1]
+
+    @cached_property
+    def _watched(self) -> Rows:
+        return self.site.held_back(self._watched_folds)
+
+    def _loss(self, predicted: Array) -> float:
+        return loss(self.outputs, self._watched.y, predicted)
+
+    def learn_from(self, others: Rows) -> None:
+        """Take a model of these rows and its own for the distilled one: only the `pooled` reference does this."""
+
+        def fit(rows: Rows) -> Learner:
+            return self._fit(Rows.stack([rows, others]))
+
+        self._take(fit(self.site.rows), fit, self._watched_folds)
 
     def predict(self, X: Array) -> dict[str, Array]:
         """What each candidate says: "distilled", "own" and "floor", each (n, k); a model that failed is left out."""
-        predictions: dict[str, Array] = {}
-        if self.distilled is not None:
-            predictions["distilled"] = self.distilled.predict(X)
+        taught = {} if self.distilled is None else {"distilled": self.distilled.predict(X)}
+        own = self._unless_failed("own", lambda: self.own.predict(X))
+        return {**taught, **own, "floor": self.site.floor.predict(X)}
+
+    def held_out(self) -> tuple[Rows, dict[str, Array]]:
+        """Rows to choose by, and what each candidate that `predict` names says of them without having seen them."""
+        folds, unseen = self._judged_by, self._distilled_unseen
+        held = self.site.held_back(folds)
+        taught = {} if unseen is None else self._unless_failed("distilled", lambda: unseen.predict(folds))
+        own = self._unless_failed("own", lambda: self._own_unseen.predict(folds))
+        return held, {**taught, **own, "floor": self.site.floor.predict(held.X)}
+
+    def _unless_failed(self, name: str, predict: Callable[[], Array]) -> dict[str, Array]:
         try:
-            predictions["own"] = self.own.predict(X)
+            return {name: predict()}
         except Exception as error:  # as above: its owner still has the floor
-            note = f"there is no model of its own: {_told(error)}"
+            note = f"nothing is kept of the {name} model: {_told(error)}"
             self.notes += [] if note in self.notes else [note]
-        return {**predictions, "floor": self.site.floor.predict(X)}
+            return {}
 
     def models(self, kept: Kept) -> dict[str, Learner]:
         """The trained models that a kept choice is made of, by name."""
         candidates = {"distilled": self.distilled, "own": self.own}
         return {name: model for name, model in candidates.items() if model is not None and name in kept.weights}
 
-    def choose(self, candidates: Mapping[str, Array] | None = None) -> Kept:
-        """Decide by the held-back rows what to keep; `candidates` are predictions of them (default: all models)."""
-        valid = self.site.valid
-        return choose(self.outputs, valid, self.predict(valid.X) if candidates is None else candidates)
+    def choose(self) -> Kept:
+        """Decide what to keep, by rows that the candidates have not seen."""
+        return choose(self.outputs, *self.held_out())
 
 
 def _told(error: Exception) -> str:

@@ -29,6 +29,7 @@ from fedstill.errors import WireError
 from fedstill.flaws import flaw_of_release
 from fedstill.labels import Array, Outputs, Party
 from fedstill.messages import Answer, Ask, Message, Recipe, Refuse, Reply, Teach
+from fedstill.stopping import Progress
 from fedstill.strategy import Ballot, FollowUp, Lesson, Strategy, Vote
 
 
@@ -46,6 +47,9 @@ class Plan:
         Rows of the transfer set.
     rounds:
         Rounds to run.
+    stop_after:
+        End earlier, once the participants' held-back losses have not fallen for so many rounds; None: never. The
+        strategy must ask for these losses (`Recipe.score`).
     quorum:
         Answers that a round needs to teach; 1 to all.
     deadline_s:
@@ -64,6 +68,7 @@ class Plan:
     deadline_s: float = math.inf
     patience: int = 3
     max_answer_bytes: int = 64 * 2**20
+    stop_after: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse plans that no round could follow, or that would never end: our own misuse raises."""
@@ -73,6 +78,8 @@ class Plan:
             raise ValueError(f"a quorum of {self.quorum} cannot be met by {len(self.parties)} participants")
         if self.rounds < 0 or self.patience < 1 or not self.deadline_s > 0:
             raise ValueError("rounds must be 0 or more, patience 1 or more, and the deadline after the start")
+        if self.stop_after is not None and self.stop_after < 1:
+            raise ValueError(f"a run cannot stop after {self.stop_after} rounds without progress")
 
 
 class Phase(StrEnum):
@@ -103,6 +110,7 @@ class State:
     question: int = 1
     follow_up: FollowUp | None = None
     silent: Mapping[Party, str | None] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
 
 
 # Events: what happened.
@@ -195,7 +203,7 @@ class QuorumMissed:
 
 @dataclass(frozen=True)
 class Finished:
-    """All rounds are done."""
+    """All rounds are done, or those that were worth it."""
 
     rounds: int
 
@@ -228,6 +236,8 @@ class Coordinator:
         """Refuse to average parameters without a common start to check them against: our own misuse raises."""
         if self.strategy.parametric and self.strategy.shapes is None:
             raise ValueError(f"strategy '{self.strategy.name}' needs the common start parameters as its memory")
+        if self.plan.stop_after is not None and not all(recipe.score for recipe in self.strategy.recipes):
+            raise ValueError(f"strategy '{self.strategy.name}' asks for no losses to stop by")
 
     def start(self) -> State:
         """The state before the first event."""
@@ -253,7 +263,7 @@ class Coordinator:
         return state
 
     def _open(self, state: State, now: float) -> Step:
-        if state.round == self.rounds:
+        if state.round == self.rounds or state.progress.stale == self.plan.stop_after:
             return replace(state, phase=Phase.FINISHED), (Finished(state.round),)
         number = state.round + 1
         return self._ask(replace(state, phase=Phase.OPEN, round=number, question=1, follow_up=None, silent={}), now)
@@ -312,10 +322,20 @@ class Coordinator:
             party: Teach(state.round, self._recipe(state), encoded[id(lesson.teachers[party])])
             for party in sorted(lesson.teachers)
         }
-        taught = replace(state, teachers={**state.teachers, **teachers}, memory=lesson.memory, missed=0)
+        taught = replace(
+            state,
+            teachers={**state.teachers, **teachers},
+            memory=lesson.memory,
+            missed=0,
+            progress=state.progress if self.plan.stop_after is None else state.progress.after(self._losses(state)),
+        )
         following, effects = self._open(taught, now)
         sends = tuple(Send(party, message) for party, message in teachers.items())
         return following, (*sends, Closed(state.round, *self._parts(state), lesson.groups), *effects)
+
+    def _losses(self, state: State) -> dict[Party, float]:
+        scores = {party: self.codec.decode(answer.payload).score for party, answer in state.answers.items()}
+        return {party: score for party, score in sorted(scores.items()) if math.isfinite(score)}
 
     def _miss(self, state: State, now: float) -> Step:
         missed = state.missed + 1

@@ -1,4 +1,4 @@
-"""What a task hands to a participant: rows to learn from, rows to choose by, and the floor."""
+"""What a task hands to a participant: rows to learn from, the folds to hold back of them, and the floor."""
 
 from __future__ import annotations
 
@@ -32,10 +32,19 @@ class Rows:
         means: Array = np.bincount(of, values) / np.bincount(of)
         return means
 
+    def where(self, chosen: Array) -> Rows:
+        """The rows where `chosen`, shape (n,), is true."""
+        return Rows(self.X[chosen], self.y[chosen], None if self.block is None else self.block[chosen])
+
     @classmethod
-    def stack(cls, rows: Sequence[Rows]) -> Rows:
-        """The rows of many sites, one after the other."""
-        return cls(np.concatenate([one.X for one in rows]), np.concatenate([one.y for one in rows]))
+    def stack(cls, parts: Sequence[Rows]) -> Rows:
+        """All rows, one part after the other; blocks of the same name are one block."""
+        blocks = [one.block for one in parts if one.block is not None]
+        return cls(
+            np.concatenate([one.X for one in parts]),
+            np.concatenate([one.y for one in parts]),
+            np.concatenate(blocks) if len(blocks) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,18 +115,60 @@ class Site:
     ----------
     party:
         Whose it is.
-    train:
+    rows:
         Rows that models learn from.
-    valid:
-        Rows held back, by which the participant decides what to keep.
     floor:
-        The floor, from the training targets.
+        The floor, from the targets of these rows.
+    fold:
+        The fold of each row, shape (n,), counted from 0: rows of a fold are held back together, to judge a model that
+        learned from the others. -1: never held back.
     """
 
     party: Party
-    train: Rows
-    valid: Rows
+    rows: Rows
     floor: Floor
+    fold: Array
+
+    @property
+    def folds(self) -> range:
+        """All folds; none where nothing is held back."""
+        return range(int(self.fold.max(initial=-1)) + 1)
+
+    def held_back(self, folds: Sequence[int]) -> Rows:
+        """The rows of these folds, in their order."""
+        return self.rows.where(np.isin(self.fold, folds))
+
+    def without(self, fold: int) -> Rows:
+        """The rows that are left to learn from when a fold is held back."""
+        return self.rows.where(self.fold != fold)
+
+
+def stretches(position: Array, folds: int, longest: int) -> Array:
+    """Folds of positions in time (0, 1, 2, ...), shape (n,): whole stretches, dealt out in turn.
+
+    What comes next is unlike what is known; so is a stretch of which no neighbour was seen, more than single days are
+    whose eve and morrow are known. Stretches have at most `longest` positions, so that a long history has every
+    season in every fold. Fewer than two folds: nothing is held back.
+    """
+    n = int(position.max(initial=-1)) + 1
+    folds = min(folds, n)
+    if folds < 2:
+        return np.full(len(position), -1)
+    length = min(-(-n // folds), longest)
+    dealt: Array = position // length % folds
+    return dealt
+
+
+def dealt(y: Array, folds: int) -> Array:
+    """Folds of rows in random order with classes y, both shape (n,): each class is dealt out in turn.
+
+    Fewer than two folds: nothing is held back.
+    """
+    folds = min(folds, len(y))
+    fold = np.full(len(y), -1)
+    if folds > 1:
+        fold[np.argsort(y, kind="stable")] = np.arange(len(y)) % folds
+    return fold
 
 
 def losses(outputs: Outputs, y: Array, predicted: Array) -> Array:

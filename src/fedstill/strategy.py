@@ -147,6 +147,11 @@ class Strategy:
         """All that participants may be asked to do in a round."""
         return (self.recipe,) if self.follow_up is None else (self.recipe, self.follow_up)
 
+    def scored(self) -> Strategy:
+        """The same, with every participant telling the held-back loss of its model in each answer."""
+        further = None if self.follow_up is None else replace(self.follow_up, score=True)
+        return replace(self, recipe=replace(self.recipe, score=True), follow_up=further)
+
     @property
     def parametric(self) -> bool:
         """Whether parameters or gradients travel, so that all models must start alike."""

@@ -201,27 +201,32 @@ def test_fd_is_for_classes():
 def test_fd_releases_its_means_by_class():
     """A row for each class: the mean of its model's predictions for the private rows of the class."""
     participant = Build("plant", CLASSES, Line, n_items=8)()
-    site = participant.site
-    site.train.y[site.train.y == 2] = 0
+    own = participant.site.rows
+    own.y[own.y == 2] = 0
     answer = participant.handle(Ask(1, fd().recipe))
     labels = Raw().decode(answer.payload).labels
-    predicted = participant.own.predict(site.train.X)
+    predicted = participant.own.predict(own.X)
     for label in (0, 1):
-        np.testing.assert_allclose(labels.values[label], predicted[site.train.y == label].mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(labels.values[label], predicted[own.y == label].mean(axis=0), atol=1e-6)
     assert labels.weight.tolist() == [1, 1, 0]
     assert labels.values[2] == pytest.approx([1 / 3] * 3)
 
 
 def test_fd_teaches_every_private_row_the_row_of_its_class():
-    """With a share of 1 a model that says one row says the mean of the rows taught, by how many rows each class has."""
+    """With a share of 1 a model that says one row says the mean of the rows taught, by how many rows each class has.
+
+    The one without fold 0 says the mean over the rows of the other folds.
+    """
     participant = Build("plant", CLASSES, Constant)()
-    y = participant.site.train.y
+    y = participant.site.rows.y
     rows = [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
     teacher = Raw().encode(Release(soft(CLASSES, rows)))
     participant.handle(Teach(1, Recipe(share=1.0, about="classes"), teacher))
     assert participant.notes == []
-    found = participant.distilled.predict(participant.site.valid.X)[0]
+    found = participant.distilled.predict(np.zeros((1, 2)))[0]
     assert found == pytest.approx(np.array(rows)[y].mean(axis=0), abs=1e-6)
+    unseen = participant.held_out()[1]["distilled"][0]
+    assert unseen == pytest.approx(np.array(rows)[y[np.arange(30) % 3 != 0]].mean(axis=0), abs=1e-6)
 
 
 def test_fd_is_checked_for_a_row_each_class():

@@ -141,6 +141,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], tuple[str, ..
     "no quorum": setting("quorum=0", "quorum: expected `int` >= 1"),
     "levels": setting("task.levels=[0.9,0.5]", "task.levels: ", "rising", "levels ="),
     "levels in words": setting('task.levels=["low"]', "task, levels[0]: expected `float`"),
+    "no folds": setting("task.folds=0", "task.folds: a history cannot be held back in 0 folds", "1 to hold nothing"),
+    "half a fold": setting("task.folds=2.5", "task, folds: expected `int`"),
     "issue hour": setting("task.issue_hour=25", "task.issue_hour: ", "25", "0 to 24"),
     "step": setting("task.step=7min", '"7min" is not a step', "Choose one of"),
     "naive rule": setting("task.naive=month", "task, naive: 'month' is no choice", "both, day, mixed, similar, week"),
@@ -162,12 +164,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], tuple[str, ..
         "The readings are from 2016-01-01",
     ),
     "history too short": setting(
-        'participants.beta.history=["2016-01-10","2016-01-12"]',
-        "site beta: 0 usable rows of held-back days",
+        'participants.beta.history=["2016-01-10","2016-01-11"]',
+        "site beta: 24 usable rows of history",
         "more days",
     ),
     "test outside the data": setting(
-        'task.test=["2030-01-01","2030-02-01"]', "site alpha: 0 usable rows of test days", "mend history, test"
+        'task.test=["2030-01-01","2030-02-01"]', "site alpha: 0 usable rows of test days", "mend history or test"
     ),
     "no date in the transfer": setting('transfer.history=["x","y"]', "transfer.history: 'x' is no date"),
     "transfer outside the data": setting(

@@ -106,7 +106,8 @@ def test_check_trains_nothing_and_says_what_would_be(
     assert facts["transfer_items"] == 120
     alpha = facts["participants"]["alpha"]
     assert (alpha["learner"], alpha["test_rows"], alpha["left_out_rows"]) == ("extra_trees", 7 * 24, 0)
-    assert alpha["train_rows"] + alpha["held_back_rows"] == 46 * 24
+    assert (alpha["train_rows"], alpha["folds"]) == (46 * 24, 4)
+    assert f"alpha: extra_trees, learns from {46 * 24} rows in 4 folds, judged on {7 * 24}, left out 0" in told.out
     assert sorted(small.iterdir()) == before
 
 
@@ -135,6 +136,12 @@ def test_check_says_what_leaves_a_participant(strategy: str, words: str, small: 
     assert told.code == 0, told.err
     words = words.replace("ABOUT", "about 120 public items of f inputs")
     assert words in re.sub(r"\d+ inputs", "f inputs", told.out)
+
+
+def test_check_says_where_nothing_is_held_back(small: Path, command: Command) -> None:
+    ask = ("check", small / "federation.toml", "--set", "task.folds=1")
+    assert "rows, none held back, judged on" in command(*ask).out
+    assert {one["folds"] for one in json.loads(command(*ask, "--json").out)["participants"].values()} == {0}
 
 
 def test_check_says_how_many_rounds_a_reference_runs(small: Path, command: Command) -> None:
@@ -317,7 +324,7 @@ def test_classes_from_one_table_of_many_sites(tmp_path: Path, command: Command) 
     told = command("run", tmp_path / "iris.toml", "--out", tmp_path / "out", "--json")
     assert told.code == 0, told.err
     report = json.loads(told.out)
-    assert [one["train_rows"] for one in report["participants"]] == [28, 28]
+    assert [one["train_rows"] for one in report["participants"]] == [38, 38]
     assert all(one["metrics"]["federated"]["accuracy"] > 0.7 for one in report["participants"])
     said = told_frame(command("predict", tmp_path / "out" / "models" / "north", tmp_path / "iris.csv"))
     assert list(said.columns) == ["row", "p_setosa", "p_versicolor", "p_virginica"]

@@ -86,10 +86,11 @@ def test_contributed_items_are_inputs_of_rows_that_the_participant_learns_from(s
     made = federation(small, "transfer={}", "data.site=''", "participants.beta.contributes=80")
     beta = next(one for one in made.members if one.name == "beta")
     site = made.task.prepare("beta", beta.data, beta.history).site
-    rows = {row.tobytes() for row in site.train.X}
+    rows = {row.tobytes() for row in site.rows.X}
     assert len(made.transfer.X) == 80
     assert all(row.tobytes() in rows for row in made.transfer.X)
-    assert not {row.tobytes() for row in site.valid.X} & {row.tobytes() for row in made.transfer.X}
+    exam = made.task.prepare("beta", beta.data, beta.history).examination
+    assert not {row.tobytes() for row in exam.X} & {row.tobytes() for row in made.transfer.X}
     assert made.transfer.n_bytes == made.transfer.X.nbytes
 
 

@@ -1,4 +1,4 @@
-"""What a participant keeps: by the evidence of its held-back rows, pulled towards what mostly does well."""
+"""What a participant keeps: by the evidence of its held-back rows, pulled towards what does well for most."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from fedstill.keep import PRIOR, PULL, choose
 from fedstill.labels import Outputs, Space
 from fedstill.sites import Rows
-from fedstill.testing.fakes import CLASSES
+from fedstill.testing.fakes import CLASSES, QUANTILES
 
 MEDIAN = Outputs(Space.QUANTILES, (0.5,))
 """Its pinball loss is half the absolute error."""
@@ -38,15 +38,15 @@ def test_evidence_pulls_away_from_the_prior():
     assert kept.why == "held-back loss: distilled 0.5, own 0, kept 0"
 
 
-@pytest.mark.parametrize(("own", "weight"), [(0.0, 1.0), (0.9, 0.4), (1.0, 0.1), (2.0, 0.0)])
+@pytest.mark.parametrize(("own", "weight"), [(0.0, 1.0), (0.9, 1.0), (0.97, 0.4), (1.0, 0.1), (2.0, 0.0)])
 def test_how_much_better_decides_how_far(own, weight):
     """The distilled model errs by 1 and the own by x: at weight w the error is 1 + w (x - 1), at best b.
 
-    The sum (1 + w (x - 1)) / b + 0.2 (w - 1/9)^2 is least where w = 1/9 + (1 - x) / (0.4 b). For x = 0.9 b is
-    0.9, so w = 0.39; for x = 1 it is 1/9; for x = 2 it lies below 0.
+    The sum (1 + w (x - 1)) / b + 0.06 (w - 1/9)^2 is least where w = 1/9 + (1 - x) / (0.12 b). For x = 0.97 b is
+    0.97, so w = 0.37; for x = 1 it is 1/9; for x = 0.9 it lies above 1, for x = 2 below 0.
     """
     kept = choose(MEDIAN, held(2), {"distilled": says(1, 1), "own": says(own, own)})
-    assert PULL == 0.1
+    assert PULL == 0.03
     assert kept.weights.get("own", 0.0) == pytest.approx(weight)
 
 
@@ -110,3 +110,38 @@ def test_no_blend_is_worse_than_the_prior_on_the_rows_it_was_chosen_by():
         usual = sum(weight * predictions[name] for name, weight in PRIOR.items())
         assert np.abs(kept.blend(predictions)).mean() <= np.abs(usual).mean() + 1e-6
         assert sum(kept.weights.values()) == pytest.approx(1)
+
+
+def test_quantiles_of_what_is_kept_are_as_wide_as_the_held_back_rows_ask():
+    """Ten rows, each off by 3 where 1 was said: half of the way from 1 to 3 (`calibrate`)."""
+    rows = Rows(np.zeros((10, 1), np.float32), np.array([3.0, -3.0] * 5))
+    kept = choose(QUANTILES, rows, {"own": np.tile(np.float32([-1, 0, 1]), (10, 1))})
+    assert kept.stretch.factors == pytest.approx((2, 1, 2))
+    said = kept.blend({"own": np.float32([[9, 10, 12]]), "floor": np.float32([[0, 0, 0]])})
+    assert said.dtype == np.float32
+    assert said.tolist() == [[8, 10, 14]]
+
+
+def test_the_blend_is_stretched_and_not_its_parts():
+    """The distilled says -1, 0, 1 and the own 1, 2, 5, so half of each is 0, 1, 3.
+
+    All ten truths are 1, its median, so that no width is needed: half of it is taken back.
+    """
+    rows = Rows(np.zeros((10, 1), np.float32), np.ones(10))
+    distilled, own = (np.tile(np.float32(row), (10, 1)) for row in ([-1, 0, 1], [1, 2, 5]))
+    kept = choose(QUANTILES, rows, {"distilled": distilled, "own": own})
+    assert dict(kept.weights) == {"distilled": 0.5, "own": 0.5}
+    assert kept.blend({"distilled": distilled[:1], "own": own[:1]}).tolist() == [[0.5, 1, 2]]
+
+
+def test_a_median_alone_and_classes_are_kept_as_they_are():
+    assert choose(MEDIAN, held(4), {"own": says(1, 1, 1, 1)}).stretch is None
+    sure = np.array([[0.9, 0.1, 0]] * 4, np.float32)
+    kept = choose(CLASSES, Rows(np.zeros((4, 1), np.float32), np.zeros(4, int)), {"own": sure})
+    assert kept.stretch is None
+    assert kept.blend({"own": sure}).tolist() == sure.tolist()
+
+
+def test_without_held_back_rows_nothing_is_stretched():
+    kept = choose(QUANTILES, Rows(np.zeros((0, 1)), np.zeros(0)), {"own": np.zeros((0, 3), np.float32)})
+    assert kept.stretch is None

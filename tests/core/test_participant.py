@@ -11,8 +11,10 @@ import pytest
 from fedstill.codecs.raw import Raw
 from fedstill.errors import LearnerError, WireError
 from fedstill.grouping.sketch import sketch
+from fedstill.keep import PRIOR
 from fedstill.labels import Release
 from fedstill.messages import Answer, Ask, Kind, Recipe, Refuse, Teach
+from fedstill.participant import Participant
 from fedstill.sites import Rows, loss
 from fedstill.testing.fakes import CLASSES, QUANTILES, START, Build, Constant, Line, rows, soft
 from fedstill.wire import unpack
@@ -46,15 +48,34 @@ def constant_teacher(outputs, row):
     return Release(soft(outputs, [row] * N))
 
 
+def holding_nothing_back(kind=Line):
+    """A participant whose rows are in no fold."""
+    kind.trainings = 0
+    made = Build("plant", QUANTILES, kind)()
+    site = replace(made.site, fold=np.full(len(made.site.rows), -1))
+    return Participant(site, made.make, QUANTILES, made.X_transfer, RAW)
+
+
+def mean_row(rows):
+    """What a `Constant` of quantiles has learned from these rows."""
+    return rows.y.mean() + np.array([-0.4, 0, 0.4])
+
+
+def loss_of(row, rows):
+    """The loss of a model that says one row of all rows."""
+    return pytest.approx(loss(QUANTILES, rows.y, np.tile(row, (len(rows), 1))), rel=1e-5)
+
+
 # Answering.
 
 
 def test_it_answers_with_its_own_model(outputs):
-    """Before any teacher: the predictions of a model fitted to its own rows, for every item of the transfer set."""
+    """Before any teacher: the predictions of a model fitted to all of its rows, for every item of the transfer set."""
     participant = fresh(outputs)
     release = released(participant.handle(Ask(1, LABELS)))
-    train = participant.site.train
-    expected = Line(outputs).fit(train.X, train.y).predict(participant.X_transfer)
+    own = participant.site.rows
+    assert len(own) == 30
+    expected = Line(outputs).fit(own.X, own.y).predict(participant.X_transfer)
     np.testing.assert_array_equal(release.labels.values, expected)
     assert release.labels.space is outputs.space
     assert release.labels.items.tolist() == list(range(N))
@@ -95,13 +116,16 @@ def test_questions_of_a_round_are_told_apart(outputs):
 
 
 def test_parameters_by_hand():
-    """From 0 at step 0.1, a gradient of the mean target: the first epoch moves b by a tenth of that mean."""
+    """From 0 at step 0.1, a gradient of the mean target: the first epoch moves b by a tenth of that mean.
+
+    It is the mean of the 20 rows outside the watched fold, which parameters never see.
+    """
     participant = fresh()
     recipe = replace(PARAMETERS, epochs=1)
     gradient = released(participant.handle(Ask(1, GRADIENTS))).parameters
     moved = released(participant.handle(Ask(2, recipe))).parameters
-    mean = participant.site.train.y.mean()
-    np.testing.assert_allclose(gradient["b"], -(mean + np.array([-0.4, 0, 0.4])), rtol=1e-5)
+    seen = participant.site.rows.y[np.arange(30) % 3 != 0]
+    np.testing.assert_allclose(gradient["b"], -(seen.mean() + np.array([-0.4, 0, 0.4])), rtol=1e-5)
     np.testing.assert_allclose(moved["b"], -0.1 * gradient["b"], rtol=1e-5)
     np.testing.assert_allclose(moved["w"], -0.1 * gradient["w"], rtol=1e-5)
 
@@ -149,15 +173,43 @@ def test_only_what_the_recipe_asks_for_leaves(kind, count, score):
     assert (release.labels is None) == (kind is not Kind.LABELS)
     assert set(release.parameters) == ({"w", "b"} if kind in (Kind.PARAMETERS, Kind.GRADIENTS) else set())
     assert (release.sketch is None) == (kind is not Kind.SKETCH)
-    assert release.count == (30 if count else 0)
+    rows = 30 if kind in (Kind.LABELS, Kind.SKETCH) else 20  # a common model never sees the watched fold
+    assert release.count == (rows if count else 0)
     assert math.isnan(release.score) != score
     if kind is Kind.LABELS:
         assert release.labels.values.shape == (N, 3)
     if kind is Kind.SKETCH:
         assert release.sketch.shape == (32,)
-    if score and kind in (Kind.LABELS, Kind.SKETCH):
-        valid = participant.site.valid
-        assert release.score == pytest.approx(loss(QUANTILES, valid.y, participant.own.predict(valid.X)))
+    if score:
+        assert release.score == pytest.approx(watched_by_hand(participant.site, kind), rel=1e-5)
+
+
+def watched_by_hand(site, kind):
+    """The loss on fold 0 of the line through the other rows; of parameters, of what an epoch made of them."""
+    own, watched, seen = site.rows, np.arange(30) % 3 == 0, np.arange(30) % 3 != 0
+    if kind in (Kind.LABELS, Kind.SKETCH):
+        line = Line(QUANTILES).fit(own.X[seen], own.y[seen])
+    else:
+        line = Line(QUANTILES).initialise(2)
+    if kind is Kind.PARAMETERS:
+        recipe = Recipe(kind)
+        line.train(own.X[seen], own.y[seen], recipe.epochs, recipe.learning_rate)
+    return loss(QUANTILES, own.y[watched], line.predict(own.X[watched]))
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_without_folds_no_score_can_be_told(kind):
+    """Nothing is held back, so that nothing can be said of unseen rows."""
+    participant = holding_nothing_back()
+    assert isinstance(participant.handle(Ask(1, Recipe(kind, score=True))), Refuse)
+    assert "Set task.folds to 2 or more" in participant.notes[0]
+    assert math.isnan(released(participant.handle(Ask(2, Recipe(kind)))).score)
+
+
+def test_without_folds_parameters_learn_from_all_rows():
+    participant = holding_nothing_back()
+    gradient = released(participant.handle(Ask(1, GRADIENTS))).parameters["b"]
+    np.testing.assert_allclose(gradient, -mean_row(participant.site.rows), rtol=1e-5)
 
 
 def test_no_private_row_is_in_the_bytes():
@@ -167,25 +219,39 @@ def test_no_private_row_is_in_the_bytes():
     header, arrays = unpack(payload, dict)
     assert set(header) == {"space", "count", "score"}
     assert {name: array.shape for name, array in arrays.items()} == {"values": (N, 3)}
-    for part in (participant.site.train, participant.site.valid):
-        for row in part.X:
-            assert row.astype("<f4").tobytes() not in payload
-        for target in part.y:
-            assert np.float32(target).tobytes() not in payload
-            assert np.float64(target).tobytes() not in payload
+    for row in participant.site.rows.X:
+        assert row.astype("<f4").tobytes() not in payload
+    for target in participant.site.rows.y:
+        assert np.float32(target).tobytes() not in payload
+        assert np.float64(target).tobytes() not in payload
 
 
 # Learning.
 
 
 def test_a_teacher_is_distilled():
-    """A constant model whose rows have the mean m, and a teacher of 7: half of each with share 0.5."""
+    """A constant model whose rows have the mean m, and a teacher of 7: half of each with share 0.5.
+
+    What speaks has learned from all rows. Its loss is that, on fold 0, of one that has not seen fold 0.
+    """
     participant = fresh(kind=Constant)
     participant.handle(teach(constant_teacher(QUANTILES, 7)))
-    mean = participant.site.train.y.mean() + np.array([-0.4, 0, 0.4])
-    np.testing.assert_allclose(participant.distilled.predict(np.zeros((1, 2)))[0], (mean + 7) / 2, rtol=1e-6)
-    valid = participant.site.valid
-    assert participant.losses == {1: pytest.approx(loss(QUANTILES, valid.y, participant.distilled.predict(valid.X)))}
+    site = participant.site
+    said = participant.distilled.predict(np.zeros((1, 2)))[0]
+    np.testing.assert_allclose(said, (mean_row(site.rows) + 7) / 2, rtol=1e-6)
+    unseen = (mean_row(site.without(0)) + 7) / 2
+    assert participant.losses == {1: loss_of(unseen, site.held_back([0]))}
+    assert Constant.trainings == 2  # the other folds are left for the end
+
+
+def test_without_folds_a_teacher_is_distilled_and_its_loss_unknown():
+    participant = holding_nothing_back(Constant)
+    participant.handle(teach(constant_teacher(QUANTILES, 7)))
+    np.testing.assert_allclose(
+        participant.distilled.predict(np.zeros((1, 2)))[0], (mean_row(participant.site.rows) + 7) / 2, rtol=1e-6
+    )
+    assert math.isnan(participant.losses[1])
+    assert Constant.trainings == 1
 
 
 def test_the_share_is_the_teachers():
@@ -209,7 +275,7 @@ def test_parameters_are_taken_over():
     told = {"w": np.zeros((2, 3)), "b": np.array([1.0, 2.0, 3.0])}
     assert participant.handle(teach(Release(parameters=told), recipe=PARAMETERS)) is None
     assert participant.distilled.predict(np.zeros((1, 2))).tolist() == [[1, 2, 3]]
-    assert set(participant.losses) == {1}
+    assert participant.losses == {1: loss_of([1, 2, 3], participant.site.held_back([0]))}
 
 
 def test_after_a_teacher_it_speaks_with_the_distilled_model():
@@ -320,27 +386,118 @@ def test_what_fails_in_training_does_not_spoil_the_common_model():
 
 
 def test_predictions_and_choice():
-    """Candidates are what there is, the distilled model first; what is kept is chosen by the held-back rows."""
+    """Candidates are what there is, the distilled model first; what is kept is chosen by rows they have not seen."""
     participant = fresh()
-    X = participant.site.valid.X
-    assert list(participant.predict(X)) == ["own", "floor"]
+    X = participant.site.rows.X
+    assert list(participant.predict(X)) == list(participant.held_out()[1]) == ["own", "floor"]
     assert participant.choose().weights["own"] >= 0.5
     participant.handle(teach(constant_teacher(QUANTILES, 50), recipe=Recipe(share=1.0)))
-    assert list(participant.predict(X)) == ["distilled", "own", "floor"]
+    assert list(participant.predict(X)) == list(participant.held_out()[1]) == ["distilled", "own", "floor"]
     kept = participant.choose()
     assert kept.name == "own"  # a line fits the problem, a teacher of 50 does not
     assert list(participant.models(kept)) == ["own"]
-    alone = participant.choose({name: said for name, said in participant.predict(X).items() if name == "distilled"})
-    assert list(participant.models(alone)) == ["distilled"]
+    everything = replace(kept, weights={"distilled": 0.5, "own": 0.25, "floor": 0.25})
+    assert list(participant.models(everything)) == ["distilled", "own"]
+
+
+def test_it_is_judged_on_every_row_by_models_that_have_not_seen_it():
+    """Three folds: of each row the mean of the two others' rows is said, and of the distilled half of it and of 7."""
+    participant = fresh(kind=Constant)
+    participant.handle(teach(constant_teacher(QUANTILES, 7)))
+    held, said = participant.held_out()
+    site = participant.site
+    np.testing.assert_array_equal(held.y, site.rows.y)
+    others = np.array([mean_row(site.without(row % 3)) for row in range(30)])
+    np.testing.assert_allclose(said["own"], others, rtol=1e-5)
+    np.testing.assert_allclose(said["distilled"], (others + 7) / 2, rtol=1e-5)
+    np.testing.assert_array_equal(said["floor"], site.floor.predict(site.rows.X))
+    assert Constant.trainings == 1 + 3 + 3  # the distilled that speaks, and both kinds without each fold
+    participant.held_out()
+    assert Constant.trainings == 7
+
+
+def test_shared_parameters_are_judged_by_the_watched_fold_alone():
+    """They have seen all others; the own model is judged by that fold as well."""
+    participant = fresh()
+    told = {"w": np.zeros((2, 3)), "b": np.array([1.0, 2.0, 3.0])}
+    participant.handle(teach(Release(parameters=told), recipe=PARAMETERS))
+    held, said = participant.held_out()
+    own = participant.site.rows
+    watched, seen = np.arange(30) % 3 == 0, np.arange(30) % 3 != 0
+    np.testing.assert_array_equal(held.y, own.y[watched])
+    assert said["distilled"].tolist() == [[1, 2, 3]] * 10
+    line = Line(QUANTILES).fit(own.X[seen], own.y[seen])
+    np.testing.assert_array_equal(said["own"], line.predict(own.X[watched]))
+
+
+def test_without_folds_the_prior_decides():
+    participant = holding_nothing_back(Constant)
+    participant.handle(teach(constant_teacher(QUANTILES, 7)))
+    held, said = participant.held_out()
+    assert len(held) == 0
+    assert {name: values.shape for name, values in said.items()} == dict.fromkeys(PRIOR, (0, 3))
+    assert dict(participant.choose().weights) == PRIOR
+    assert Constant.trainings == 1
 
 
 def test_the_pooled_reference():
-    """It learns from everybody's rows: here a line through both sites' rows at once."""
+    """It learns from everybody's rows: here a line through both sites' rows at once.
+
+    It is judged by the watched fold alone, so that it is made once more and not once more a fold.
+    """
     participant, other = fresh(seed=1), rows(QUANTILES, 30, 2)
-    everybody = Rows.stack([participant.site.train, other])
-    participant.learn_from(everybody)
+    participant.learn_from(other)
+    everybody = Rows.stack([participant.site.rows, other])
     expected = Line(QUANTILES).fit(everybody.X, everybody.y).predict(other.X)
     np.testing.assert_array_equal(participant.distilled.predict(other.X), expected)
+    held, said = participant.held_out()
+    watched = participant.site.held_back([0])
+    np.testing.assert_array_equal(held.y, watched.y)
+    unseen = Rows.stack([participant.site.without(0), other])
+    np.testing.assert_array_equal(said["distilled"], Line(QUANTILES).fit(unseen.X, unseen.y).predict(watched.X))
+
+
+class NeedsRow(Constant):
+    """A learner that cannot do without one row: the first input of row 1, which is in fold 1."""
+
+    row = 1
+
+    def fit(self, X, y):
+        if rows(QUANTILES, 30).X[self.row, 0] not in X[:, 0]:
+            raise LearnerError("a row is missing")
+        return super().fit(X, y)
+
+
+class NeedsWatchedRow(NeedsRow):
+    """The same of row 0, which is in the watched fold."""
+
+    row = 0
+
+
+def test_a_model_that_cannot_be_judged_is_not_kept():
+    """It still speaks: only without fold 1 there is none of its kind. Both notes stand there once."""
+    participant = fresh(kind=NeedsRow)
+    assert isinstance(participant.handle(Ask(1, LABELS)), Answer)
+    participant.handle(teach(constant_teacher(QUANTILES, 7), recipe=Recipe(share=0.5)))
+    assert set(participant.losses) == {1}
+    assert list(participant.predict(participant.X_transfer)) == ["distilled", "own", "floor"]
+    assert [list(participant.held_out()[1]) for _ in range(2)] == [["floor"], ["floor"]]
+    assert participant.choose().weights == {"floor": 1.0}
+    why = "a row is missing"
+    assert [note.removesuffix(why) for note in participant.notes] == [
+        "nothing is kept of the distilled model: ",
+        "nothing is kept of the own model: ",
+    ]
+
+
+def test_a_teacher_whose_use_cannot_be_watched_is_not_taken():
+    """The round goes on without it, and the model that was there speaks on."""
+    participant = fresh(kind=NeedsWatchedRow)
+    before = participant.handle(Ask(1, LABELS)).payload
+    assert participant.handle(teach(constant_teacher(QUANTILES, 7))) is None
+    assert participant.notes == ["the teacher of round 1 was of no use: a row is missing"]
+    assert (participant.distilled, participant.losses) == (None, {})
+    assert participant.handle(Ask(2, LABELS)).payload == before
 
 
 class Hollow(Constant):

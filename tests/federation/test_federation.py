@@ -246,6 +246,17 @@ class Broken(Yesterday):
         raise FloatingPointError("the matrix is singular")
 
 
+class Picky(Yesterday):
+    """Learns from 850 rows or more. Errors are estimated on 4/5 of all, which are enough of 46 days and not of 34."""
+
+    def fit(self, X: Array, y: Array) -> Picky:
+        """Refuse fewer."""
+        if len(y) < 850:
+            raise FloatingPointError("too few rows")
+        super().fit(X, y)
+        return self
+
+
 def test_local_talks_to_nobody() -> None:
     frames = Frames()
     history = federation(strategy="local", rounds=5).run(observe=frames)
@@ -264,7 +275,7 @@ def test_pooled_trains_on_the_rows_of_all() -> None:
         [replace(member, learner="linear", options=QUICK["linear"]) for member in FOUR], strategy="pooled"
     )
     ready = pooled.prepare()
-    everything = Rows.stack([one.site.train for one in ready.values()])
+    everything = Rows.stack([ready["b"].site.rows, *(ready[name].site.rows for name in "acd")])
     expected = pooled.makes["b"]().fit(everything.X, everything.y)
     history = pooled.run()
     exam = ready["b"].examination
@@ -348,10 +359,21 @@ def test_a_member_whose_learner_fails_is_refused_and_the_others_go_on() -> None:
     assert all("distilled" in one.predictions for one in history.outcomes[:3])
 
 
+def test_a_learner_that_cannot_do_without_a_fold_costs_no_run() -> None:
+    """It speaks by its 46 days; without a fold there is none of its kind to be judged, so the floor is kept."""
+    history = federation([*FOUR[:3], Member("z", SITES[3], Picky(), {}, SPAN, companions=())]).run()
+    assert history.report.rounds[0].answered == ["a", "b", "c", "z"]
+    one = outcome(history, "z")
+    assert dict(one.weights) == {"floor": 1.0}
+    assert one.predictions["local"].tobytes() != one.predictions["floor"].tobytes()
+    assert any("the teacher of round 1 was of no use" in note and "too few rows" in note for note in one.notes)
+    assert any("nothing is kept of the own model" in note and "too few rows" in note for note in one.notes)
+
+
 def test_a_learner_that_cannot_be_stored_costs_no_run(tmp_path: Path) -> None:
     """Its type is not trusted by those who read models; that must not show only after hours of training."""
     members = [*FOUR[:2], Member("z", SITES[3], Yesterday(), {}, SPAN)]
-    task = replace(TASK, validation=0.0)  # nothing to choose by: what was taught is kept
+    task = replace(TASK, folds=1)  # nothing to choose by: what was taught is kept
     history = Federation(task, members, PUBLIC, items=120).run(tmp_path)
     assert any("Yesterday" in note for note in outcome(history, "z").notes)
     assert sorted(folder.name for folder in (tmp_path / "models").iterdir()) == ["a", "b"]
@@ -406,6 +428,25 @@ def test_descriptions_that_cannot_be_run(settings: dict[str, Any], where: str, m
 
 
 def test_data_that_cannot_be_used_are_named_before_training() -> None:
-    short = replace(FOUR[1], history=("2016-01-10", "2016-01-12"))
-    with pytest.raises(DataError, match="site b: 0 usable rows of held-back days are left"):
+    short = replace(FOUR[1], history=("2016-01-10", "2016-01-11"))
+    with pytest.raises(DataError, match="site b: 24 usable rows of history are left"):
         federation([FOUR[0], short]).prepare()
+
+
+def test_a_run_stops_when_its_participants_see_no_progress() -> None:
+    """Rounds after the first few bring nothing to these; each answer tells one loss more, and nobody else's."""
+    history = federation(strategy="fedmd", rounds=12, stop_after=1).run()
+    assert 2 <= len(history.rounds) < 12
+    losses = [sum(one.validation_loss.values()) for one in history.rounds]
+    assert losses[-2] >= 0.9 * losses[0]  # what was seen before the last round was no great step any more
+
+
+def test_nobody_can_stop_by_losses_on_nothing() -> None:
+    """With one fold no row is held back: all refuse, and say why."""
+    with pytest.raises(RunError, match="nothing is held back"):
+        Federation(replace(TASK, folds=1), FOUR, PUBLIC, items=120, stop_after=1, rounds=3).run()
+
+
+def test_stop_after_is_a_number_of_rounds() -> None:
+    with pytest.raises(ConfigError, match="after 0 rounds"):
+        federation(stop_after=0)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedstill import Forecast, models
+from fedstill import Classification, Federation, Forecast, Member, models
+from fedstill.calibrate import Stretch
+from fedstill.energy.synthetic import sites
 from fedstill.errors import DataError
 from fedstill.keep import Kept
 from fedstill.models import Model
@@ -34,7 +36,7 @@ F = len(TASK.features)
 X = np.random.default_rng(0).normal(3, 2, (60, F)).astype(np.float32)
 
 
-def made(learner: str = "linear", kept: str = "blend") -> Model:
+def made(learner: str = "linear", kept: str = "blend", stretch: Stretch | None = None) -> Model:
     """A model that keeps a blend, with everything it needs and nothing else."""
     weights = {"blend": {"distilled": 0.5, "own": 0.25, "floor": 0.25}}.get(kept, {kept: 1.0})
     kind = resolve("learners", learner)
@@ -47,7 +49,7 @@ def made(learner: str = "linear", kept: str = "blend") -> Model:
         party="plant a",
         learner=learner,
         task=TASK,
-        kept=Kept(kept, weights, "because"),
+        kept=Kept(kept, weights, "because", stretch),
         floor=Floor((-1.0, 0.0, 1.5)),
         scaling=Scaling(np.full(F, 3, np.float32), np.full(F, 2, np.float32)),
         scale=123.456,
@@ -85,6 +87,53 @@ def test_a_blend_is_the_weighted_mean_of_its_parts() -> None:
     scaled = (X - 3) / 2
     parts = 0.5 * model.learners["distilled"].predict(scaled) + 0.25 * model.learners["own"].predict(scaled)
     assert model.predict(X) == pytest.approx(parts + 0.25 * np.array([-1.0, 0.0, 1.5]), abs=1e-5)
+
+
+def test_a_stretch_is_stored(tmp_path: Path) -> None:
+    """The floor says -1, 0, 1.5; twice as far below the median and half as far above it are -2, 0, 0.75."""
+    models.save(tmp_path / "a", made(kept="floor", stretch=Stretch((2.0, 1.0, 0.5), 1)))
+    assert models.load(tmp_path / "a").predict(X[:2]).tolist() == [[-2, 0, 0.75]] * 2
+    model = made(stretch=Stretch((1 / 3, 1.0, 1.1), 1))
+    models.save(tmp_path / "b", model)
+    read = models.load(tmp_path / "b")
+    assert read.kept == model.kept
+    assert read.predict(X).tobytes() == model.predict(X).tobytes() != made().predict(X).tobytes()
+
+
+def test_a_model_without_a_stretch_is_as_it_is(tmp_path: Path) -> None:
+    models.save(tmp_path / "a", made())
+    told(lambda model: model["kept"].pop("stretch"))(tmp_path / "a")
+    read = models.load(tmp_path / "a")
+    assert read.kept.stretch is None
+    assert read.predict(X).tobytes() == made().predict(X).tobytes()
+
+
+def test_the_floor_s_rule_reads_inputs_on_the_public_scale(tmp_path: Path) -> None:
+    """It was scaled with the site (`Prepared.scaled`): twice the first input, whatever that is measured in."""
+    model = made(kept="floor")
+    floor = Floor((-1.0, 0.0, 1.5), "twice the first", {0: 2.0})
+    scaled = floor.scaled(model.scaling.centre, model.scaling.spread)
+    models.save(tmp_path / "a", replace(model, floor=scaled))
+    by_hand = 2 * X[:, :1] + np.array([-1.0, 0.0, 1.5])
+    assert models.load(tmp_path / "a").predict(X) == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_what_a_federation_kept_is_stored_as_it_was_judged(tmp_path: Path) -> None:
+    """Every model read back gives the 90 % interval of the report, to the byte, from inputs as the task makes them."""
+    task = Forecast(
+        levels=(0.05, 0.5, 0.95), naive="week", test=("2016-03-01", "2016-03-08"), companions=()
+    )  # all models start from last week, so that the floor is another rule for some
+    *own, public = sites(5, days=70).values()
+    span = ("2016-01-10", "2016-02-25")
+    members = [Member(name, site, "linear", QUICK["linear"], span) for name, site in zip("abcd", own, strict=True)]
+    history = Federation(task, members, public, items=120).run(tmp_path)
+    read = {one.name: models.load(tmp_path / "models" / one.name) for one in members}
+    for member, outcome in zip(members, history.outcomes, strict=True):
+        exam = task.prepare(member.name, member.data, span).examination
+        said = exam.restore(read[member.name].predict(exam.X))
+        assert said.tobytes() == outcome.predictions["federated"].tobytes()
+    assert all(one.kept.stretch and one.kept.stretch.factors != (1, 1, 1) for one in read.values())
+    assert any(one.floor.slopes and "floor" in one.kept.weights for one in read.values())
 
 
 @pytest.mark.parametrize("learner", ["extra_trees", "mlp", "sklearn"])
@@ -142,6 +191,10 @@ def told(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     return damage
 
 
+def stretched(factors: list[Any], median: int = 1) -> Callable[[Path], None]:
+    return told(lambda model: model["kept"].update(stretch={"factors": factors, "median": median}))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no model.json": (lambda folder: (folder / "model.json").unlink(), "no model is here"),
     "cut model.json": (lambda folder: cut(folder / "model.json"), "damaged"),
@@ -162,6 +215,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "short scale": (told(lambda model: model["centre"].pop()), "scale"),
     "zero scale": (told(lambda model: model["spread"].__setitem__(0, 0)), "scale"),
     "short floor": (told(lambda model: model["floor"].update(values=[1.0])), "floor"),
+    "short stretch": (stretched([1.0, 1.0]), "stretch"),
+    "long stretch": (stretched([1.0, 1.0, 1.0, 1.0]), "stretch"),
+    "negative stretch": (stretched([-0.1, 1.0, 1.0]), "stretch"),
+    "endless stretch": (stretched([float("inf"), 1.0, 1.0]), "damaged"),
+    "stretch of no number": (stretched([None, 1.0, 1.0]), "damaged"),
+    "stretch around a quantile": (stretched([1.0, 1.0, 1.0], 0), "stretch"),
+    "stretch around nothing": (stretched([1.0, 1.0, 1.0], 3), "stretch"),
+    "stretch from behind": (stretched([1.0, 1.0, 1.0], -2), "stretch"),
     "other levels": (told(lambda model: model["settings"].update(levels=[0.2, 0.5, 0.8])), "something else"),
     "other inputs": (told(lambda model: model["settings"].update(country=None)), "scale"),
     "no learner": (lambda folder: [file.unlink() for file in (folder / "own").iterdir()], "damaged"),
@@ -180,6 +241,21 @@ def test_what_is_no_whole_model_is_refused(damage: str, tmp_path: Path) -> None:
         models.load(tmp_path / "a")
     assert caught.value.where == str(tmp_path / "a")
     assert caught.value.remedy
+
+
+def test_probabilities_cannot_be_stretched(tmp_path: Path) -> None:
+    model = made(kept="floor")
+    classes = replace(
+        model,
+        task=Classification("state", ("off", "fault", "on"), TASK.features),
+        floor=Floor((0.5, 0.25, 0.25)),
+        kept=Kept("floor", {"floor": 1.0}, "because"),
+    )
+    models.save(tmp_path / "a", classes)
+    assert models.load(tmp_path / "a").predict(X[:1]).tolist() == [[0.5, 0.25, 0.25]]
+    stretched([1.0, 1.0, 1.0])(tmp_path / "a")
+    with pytest.raises(DataError, match="stretch is not that of its outputs"):
+        models.load(tmp_path / "a")
 
 
 @pytest.mark.parametrize("place", ["nowhere", "file"])

@@ -45,25 +45,48 @@ def test_outputs_are_probabilities_of_all_classes() -> None:
 
 def test_every_row_is_in_one_part_and_the_shares_are_as_asked() -> None:
     ready = TASK.prepare("here", TABLE)
-    parts = [ready.site.train.X, ready.site.valid.X, ready.examination.X]
-    assert [len(part) for part in parts] == [55, 20, 25]
-    assert sorted(np.concatenate(parts)[:, 0]) == list(range(100))
-    for X, y in ((parts[0], ready.site.train.y), (parts[1], ready.site.valid.y), (parts[2], ready.examination.actual)):
+    own, exam = ready.site.rows, ready.examination
+    assert (len(own), len(exam.X)) == (75, 25)
+    assert sorted(np.concatenate([own.X, exam.X])[:, 0]) == list(range(100))
+    for X, y in ((own.X, own.y), (exam.X, exam.actual)):
         assert y.tolist() == (X[:, 0] >= 50).astype(int).tolist()
     assert ready.examination.restore(np.eye(3)[:2]).tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
+@pytest.mark.parametrize(("folds", "sizes"), [(4, [19, 19, 19, 18]), (2, [38, 37]), (20, [4] * 15 + [3] * 5)])
+def test_folds_are_alike_in_size_and_have_all_classes(folds: int, sizes: list[int]) -> None:
+    """75 rows are dealt out class by class, so that shares of classes differ by one row at most."""
+    site = replace(TASK, folds=folds).prepare("here", TABLE).site
+    counts = np.array([np.bincount(site.rows.y[site.fold == fold], minlength=2) for fold in site.folds])
+    assert counts.sum(axis=1).tolist() == sizes
+    assert (counts.max(axis=0) - counts.min(axis=0)).tolist() <= [1, 1]
+    assert counts.min() >= 1
+
+
+def test_folds_are_drawn_at_random() -> None:
+    """A fold is no block of the table: over all rows it has neighbours and others."""
+    site = TASK.prepare("here", TABLE).site
+    held = np.sort(site.held_back([0]).X[:, 0])
+    assert len(set(np.diff(held))) > 2
+
+
+def test_nothing_is_held_back_where_nothing_is_asked_for() -> None:
+    site = replace(TASK, folds=1).prepare("here", TABLE).site
+    assert (list(site.folds), len(site.rows)) == ([], 75)
+
+
 def test_the_floor_is_how_often_each_class_came_up_and_none_is_impossible() -> None:
     ready = TASK.prepare("here", TABLE)
-    off = int((ready.site.train.y == 0).sum())
-    assert ready.site.floor.values == pytest.approx([(off + 1) / 58, (55 - off + 1) / 58, 1 / 58])
+    off = int((ready.site.rows.y == 0).sum())
+    assert ready.site.floor.values == pytest.approx([(off + 1) / 78, (75 - off + 1) / 78, 1 / 78])
 
 
 def test_the_draw_follows_the_name_and_the_seed_alone() -> None:
     first, again = TASK.prepare("here", TABLE), TASK.prepare("here", TABLE)
-    assert first.site.train.X.tobytes() == again.site.train.X.tobytes()
+    assert first.site.rows.X.tobytes() == again.site.rows.X.tobytes()
+    assert first.site.fold.tolist() == again.site.fold.tolist()
     for other in (TASK.prepare("there", TABLE), replace(TASK, seed=1).prepare("here", TABLE)):
-        assert other.site.train.X.tobytes() != first.site.train.X.tobytes()
+        assert other.site.rows.X.tobytes() != first.site.rows.X.tobytes()
 
 
 def test_a_transfer_set_needs_no_classes() -> None:
@@ -81,9 +104,11 @@ def test_a_transfer_set_needs_no_classes() -> None:
         ({"columns": ("power", "power")}, "task.columns"),
         ({"columns": ("power", "kind")}, "task.columns"),
         ({"columns": ("power", "state")}, "task.columns"),
-        ({"test": 0}, "task"),
-        ({"test": 0.5, "validation": 0.5}, "task"),
-        ({"validation": -0.1}, "task"),
+        ({"test": 0}, "task.test"),
+        ({"test": 1}, "task.test"),
+        ({"test": -0.1}, "task.test"),
+        ({"folds": 0}, "task.folds"),
+        ({"folds": 21}, "task.folds"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], key: str) -> None:
@@ -104,7 +129,8 @@ def test_settings_that_cannot_be(settings: dict[str, object], key: str) -> None:
         (TABLE.drop(columns="hours"), "column 'hours' is missing. Columns are: power, kind, state, note"),
         (TABLE.drop(columns="kind"), "column 'kind' is missing"),
         (TABLE.drop(columns="state"), "the class column 'state' is missing"),
-        (TABLE[:15], "8 rows are left to learn from, 10 are needed"),
+        (TABLE[:12], "9 rows are left to learn from, 10 are needed"),
+        (TABLE[:30], "8 rows are left to be judged on, 10 are needed"),
         (TABLE[:0], "0 rows are left to learn from"),
     ],
 )

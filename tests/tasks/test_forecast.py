@@ -345,13 +345,11 @@ TASK = Forecast(test=("2016-05-01", "2016-06-01"))
 JANUARY, FEBRUARY, APRIL, MAY, JUNE = (number(date(2016, month, 1)) for month in (1, 2, 4, 5, 6))
 
 
-def test_days_are_learned_from_chosen_by_or_judged_on_but_never_two_of_these() -> None:
+def test_days_are_learned_from_or_judged_on_but_never_both() -> None:
     ready = TASK.prepare("here", YEAR, SPAN)
-    train, valid, test = (set(part.block) for part in (ready.site.train, ready.site.valid, ready.examination))
-    assert train | valid == set(range(FEBRUARY, APRIL))
-    assert test == set(range(MAY, JUNE))
-    assert not train & valid
-    assert len(ready.site.train) + len(ready.site.valid) == 60 * 24 - 1  # the 23 hours of 27 March
+    assert set(ready.site.rows.block) == set(range(FEBRUARY, APRIL))
+    assert set(ready.examination.block) == set(range(MAY, JUNE))
+    assert len(ready.site.rows) == 60 * 24 - 1  # the 23 hours of 27 March
     assert len(ready.examination.X) == 31 * 24
 
 
@@ -359,8 +357,7 @@ def test_the_test_wins_over_the_history() -> None:
     """A history without end, or one that runs into the test or beyond it, ends where the test begins."""
     for history in ((None, None), ("2016-01-01", "2016-05-15"), ("2016-01-01", "2016-07-01")):
         ready = TASK.prepare("here", YEAR, history)
-        learned = set(ready.site.train.block) | set(ready.site.valid.block)
-        assert learned == set(range(JANUARY + WARM_UP_DAYS, MAY))
+        assert set(ready.site.rows.block) == set(range(JANUARY + WARM_UP_DAYS, MAY))
         assert set(ready.examination.block) == set(range(MAY, JUNE))
 
 
@@ -373,26 +370,57 @@ def test_nothing_from_the_test_on_shows_in_what_is_learned(history: tuple[str | 
     before, after = (TASK.prepare("here", load, history) for load in (YEAR, replace(YEAR, data=data)))
     assert before.scale == after.scale
     assert before.site.floor == after.site.floor
-    for part in ("train", "valid"):
-        one, other = getattr(before.site, part), getattr(after.site, part)
-        assert one.X.tobytes() == other.X.tobytes()
-        assert one.y.tobytes() == other.y.tobytes()
+    assert before.site.rows.X.tobytes() == after.site.rows.X.tobytes()
+    assert before.site.rows.y.tobytes() == after.site.rows.y.tobytes()
+    assert before.site.fold.tobytes() == after.site.fold.tobytes()
 
 
-@pytest.mark.parametrize("validation", [0.5, 0.25, 0.2, 1 / 7, 0.1, 1 / 14])
-def test_held_back_are_whole_days_of_every_weekday(validation: float) -> None:
-    task = replace(TASK, validation=validation)
-    ready = task.prepare("here", YEAR, (None, None))
-    held, learned = set(ready.site.valid.block), set(ready.site.train.block)
-    assert min(learned) < min(held) < max(held) <= max(learned | held)
-    assert {day % 7 for day in held} == set(range(7))
-    assert len(held) / len(held | learned) == pytest.approx(validation, rel=0.2)
+def folds_of_days(ready: Prepared) -> dict[int, int]:
+    """The fold of each day, by its number; a day has one."""
+    block, fold = ready.site.rows.block, ready.site.fold
+    assert block is not None
+    days = dict(zip(block.tolist(), fold.tolist(), strict=True))
+    assert [days[day] for day in block.tolist()] == fold.tolist()
+    return days
+
+
+@pytest.mark.parametrize(
+    ("folds", "expected"),
+    [
+        (4, [0] * 14 + [1] * 14 + [2] * 14 + [3] * 14 + [0] * 4),
+        (2, [0] * 14 + [1] * 14 + [0] * 14 + [1] * 14 + [0] * 4),
+        (5, [0] * 12 + [1] * 12 + [2] * 12 + [3] * 12 + [4] * 12),
+    ],
+)
+def test_held_back_are_stretches_of_two_weeks_at_most(folds: int, expected: list[int]) -> None:
+    """February and March have 60 days, the day of the clock change among them."""
+    days = folds_of_days(replace(TASK, folds=folds).prepare("here", YEAR, SPAN))
+    assert days == dict(zip(range(FEBRUARY, APRIL), expected, strict=True))
+
+
+def test_stretches_are_of_days_that_there_are() -> None:
+    """Ten days without readings, and those after that lack what they look back on, are in no stretch."""
+    data = YEAR.data.copy()
+    data.loc[pd.Timestamp("2016-02-05", tz=BERLIN) : pd.Timestamp("2016-02-14 23:00", tz=BERLIN), "load_kw"] = np.nan
+    days = folds_of_days(replace(TASK, folds=2).prepare("here", replace(YEAR, data=data), SPAN))
+    assert (
+        set(range(FEBRUARY, FEBRUARY + 4))
+        < set(days)
+        < set(range(FEBRUARY, APRIL)) - set(range(FEBRUARY + 4, FEBRUARY + 14))
+    )
+    first = [days[day] for day in sorted(days)][:28]
+    assert first == [0] * 14 + [1] * 14
 
 
 def test_nothing_is_held_back_where_nothing_is_asked_for() -> None:
-    ready = replace(TASK, validation=0).prepare("here", YEAR, SPAN)
-    assert len(ready.site.valid) == 0
-    assert len(ready.site.train) == 60 * 24 - 1
+    ready = replace(TASK, folds=1).prepare("here", YEAR, SPAN)
+    assert list(ready.site.folds) == []
+    assert len(ready.site.rows) == 60 * 24 - 1
+
+
+def test_a_history_of_two_days_has_two_folds() -> None:
+    ready = TASK.prepare("here", YEAR, ("2016-02-01", "2016-02-03"))
+    assert folds_of_days(ready) == {FEBRUARY: 0, FEBRUARY + 1: 1}
 
 
 def test_restoring_the_targets_gives_the_load() -> None:
@@ -405,15 +433,15 @@ def test_restoring_the_targets_gives_the_load() -> None:
 
 
 def test_targets_are_residuals_over_the_rule_in_units_of_the_scale() -> None:
-    ready = replace(TASK, validation=0, naive="day").prepare("here", YEAR, SPAN)
+    ready = replace(TASK, naive="day").prepare("here", YEAR, SPAN)
     known = YEAR.data.loc["2016-01-31 23:00":"2016-03-31 21:00", "load_kw"]  # 1 February to 31 March by the local clock
     assert ready.scale == pytest.approx(known.std())
     residuals = (YEAR.data["load_kw"] - YEAR.data["load_kw"].shift(24)).loc["2016-01-31 23:00":"2016-02-29 22:00"]
-    assert ready.site.train.y[: 29 * 24] == pytest.approx(residuals.to_numpy() / ready.scale, abs=1e-5)
+    assert ready.site.rows.y[: 29 * 24] == pytest.approx(residuals.to_numpy() / ready.scale, abs=1e-5)
 
 
 def rows(ready: Prepared) -> int:
-    return len(ready.site.train) + len(ready.site.valid) + len(ready.examination.X)
+    return len(ready.site.rows) + len(ready.examination.X)
 
 
 def test_rows_that_lack_a_reading_are_left_out_and_counted() -> None:
@@ -438,10 +466,9 @@ def test_only_rows_that_were_asked_for_count_as_left_out() -> None:
 
 def test_days_before_the_history_are_looked_back_on() -> None:
     """The first day of the history has rows where nine days before it are there, and only then."""
-    ready = replace(TASK, validation=0).prepare("here", YEAR, ("2016-01-10", "2016-03-01"))
-    assert ready.site.train.block[0] == JANUARY + 9
-    ready = replace(TASK, validation=0).prepare("here", YEAR, ("2016-01-09", "2016-03-01"))
-    assert ready.site.train.block[0] == JANUARY + 9
+    for begins in ("2016-01-10", "2016-01-09"):
+        ready = TASK.prepare("here", YEAR, (begins, "2016-03-01"))
+        assert ready.site.rows.block[0] == JANUARY + 9
 
 
 @settings(max_examples=20, deadline=None)
@@ -452,11 +479,8 @@ def test_the_unit_of_the_load_does_not_matter(factor: float, task: Forecast) -> 
     scaled = replace(load, data=load.data * factor)
     one, other = task.prepare("here", load), task.prepare("here", scaled)
     assert other.scale == pytest.approx(factor * one.scale)
-    for part in ("train", "valid"):
-        for name in ("X", "y"):
-            np.testing.assert_allclose(
-                getattr(getattr(one.site, part), name), getattr(getattr(other.site, part), name), atol=1e-5
-            )
+    for name in ("X", "y"):
+        np.testing.assert_allclose(getattr(one.site.rows, name), getattr(other.site.rows, name), atol=1e-5)
     np.testing.assert_allclose(task.transfer(load).X, task.transfer(scaled).X, atol=1e-5)
 
 
@@ -556,8 +580,8 @@ def test_days_whose_midnight_is_missing_or_comes_twice(zone: str, day: date) -> 
         ({"levels": (0.5, 1.0)}, "task.levels", "levels ="),
         ({"issue_hour": 25}, "task.issue_hour", "0 to 24"),
         ({"issue_hour": -1}, "task.issue_hour", "0 to 24"),
-        ({"validation": 0.6}, "task.validation", "0 to 0.5"),
-        ({"validation": -0.1}, "task.validation", "0 to 0.5"),
+        ({"folds": 0}, "task.folds", "2 to 20, or 1 to hold nothing back"),
+        ({"folds": 21}, "task.folds", "2 to 20"),
         ({"naive": "month"}, "task.naive", "day, week, mixed"),
         ({"test": ("2016-02-30", None)}, "task.test", "2016-01-31"),
         ({"test": ("today", None)}, "task.test", "2016-01-31"),
@@ -595,11 +619,6 @@ def test_spans_that_leave_nothing(
 ) -> None:
     with pytest.raises(error, match=message):
         replace(TASK, test=test).prepare("here", YEAR, history)
-
-
-def test_too_few_days_to_hold_any_back() -> None:
-    with pytest.raises(DataError, match="0 usable rows of held-back days are left"):
-        replace(TASK, validation=0.01).prepare("here", YEAR, SPAN)
 
 
 def test_a_load_that_does_not_change() -> None:
@@ -652,7 +671,7 @@ def test_a_history_that_reaches_into_the_test_is_cut_and_says_so() -> None:
     load = next(iter(from_frame(synthetic(1, 70), Layout(timezone="Europe/Berlin")).values()))
     whole = task.prepare("plant", load, ("2016-01-10", "2016-03-01"))
     longer = task.prepare("plant", load, ("2016-01-10", "2016-03-05"))
-    assert np.array_equal(whole.site.train.X, longer.site.train.X)
+    assert np.array_equal(whole.site.rows.X, longer.site.rows.X)
     assert longer.notes[-1] == "days of the history from 2016-03-01 on are not learned from: the test begins there"
     with pytest.raises(ConfigError, match="the history begins on 2016-03-01, when the test has begun"):
         task.prepare("plant", load, ("2016-03-01", "2016-04-01"))

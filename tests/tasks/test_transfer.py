@@ -53,11 +53,10 @@ def test_days_are_the_blocks_of_forecasts() -> None:
 
 @pytest.fixture
 def prepared() -> Prepared:
-    """Rows to learn from are 0 to 99, held-back ones from 200 on, test rows from 300 on."""
-    train, valid = (Rows(rows(first, 100), np.full(100, -1.0), np.arange(100) // 10) for first in (0, 200))
-    return Prepared(
-        Site("a", train, valid, Floor.fit(OUTPUTS, train.y)), Examination(rows(300, 9), rows(0, 9), rows(0, 9))
-    )
+    """Rows to learn from are 0 to 99, ten a day and the days in two folds, test rows from 300 on."""
+    own = Rows(rows(0, 100), np.full(100, -1.0), np.arange(100) // 10)
+    site = Site("a", own, Floor.fit(OUTPUTS, own.y), np.arange(100) // 10 % 2)
+    return Prepared(site, Examination(rows(300, 9), rows(0, 9), rows(0, 9)))
 
 
 def test_contributed_are_inputs_of_rows_to_learn_from_alone(prepared: Prepared) -> None:

@@ -17,6 +17,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from fedstill.grouping.aggregates import AGGREGATES, FOR_CLASSES, group_weights, resolve
 from fedstill.grouping.clustering import METHODS, cluster
 from fedstill.grouping.doubt import check_doubt, doubted
@@ -40,7 +42,7 @@ def grouped(
     select: Literal["client", "item", "mean", "median"] = "median",
     weights: Literal["equal", "size"] = "size",
     aggregate: str = "auto",
-    audience: Literal["everyone", "group"] = "everyone",
+    audience: Literal["everyone", "group", "both"] = "everyone",
     doubt: float | None = None,
     share: float = 0.5,
     seed: int = 0,
@@ -70,7 +72,9 @@ def grouped(
         "certainty", "precision", "mixture", and for classes "experts" (see `grouping.experts`). "auto" is "median" for
         forecasts and "experts" for classes.
     audience:
-        "everyone" learns from the one teacher; "group": everyone learns from its own group's voice.
+        "everyone" learns from the one teacher; "group": everyone learns from its own group's voice; "both": from the
+        mean of the two (two teachers, as in multi-teacher distillation, You et al., KDD 2017,
+        doi:10.1145/3097983.3098135).
     doubt:
         Disagreement at which an item counts half (see `grouping.doubt`): of the groups' voices for the teacher of all,
         of its members for a group's voice. None: all items count alike.
@@ -90,7 +94,7 @@ def grouped(
     rules = {True: "median", False: "experts"}
     choose(select, SELECTIONS, "select")
     choose(weights, dict.fromkeys(("equal", "size")), "weights")
-    choose(audience, dict.fromkeys(("everyone", "group")), "audience")
+    choose(audience, dict.fromkeys(("everyone", "group", "both")), "audience")
 
     def teach(ballot: Ballot) -> Lesson:
         forecast = ballot.outputs.space is Space.QUANTILES
@@ -104,11 +108,13 @@ def grouped(
         sizes = group_weights(members, weights)
         combine = resolve(rules[forecast] if aggregate == "auto" else aggregate, ballot.outputs)
         teacher = doubted(combine(voices, sizes), voices, doubt, sizes)
-        if audience == "group":
+        if audience != "everyone":
             voices = [
                 doubted(spoken, [labels[i] for i in group], doubt)
                 for spoken, group in zip(voices, members, strict=True)
             ]
+        if audience == "both":
+            voices = [AGGREGATES["mean"]([spoken, teacher], np.ones(2)) for spoken in voices]
         named = tuple(tuple(ballot.votes[i].party for i in group) for group in members)
         return Lesson(_addressed(audience, teacher, named, voices, ballot.parties), named)
 
@@ -124,7 +130,7 @@ def _addressed(
 ) -> dict[Party, Release]:
     """Who learns from what; a participant that did not answer is in no group and learns from the teacher of all."""
     lessons = dict.fromkeys(parties, Release(labels=teacher))
-    if audience == "group":
+    if audience != "everyone":
         for group, spoken in zip(groups, voices, strict=True):
             lessons.update(dict.fromkeys(group, Release(labels=spoken)))
     return lessons

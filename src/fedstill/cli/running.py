@@ -86,10 +86,10 @@ def check(file: Path, changes: Sequence[str], *, as_json: bool) -> None:
         click.echo(f"  the reference '{facts['strategy']}' with {parties} participants, without rounds")
     for party, told in facts["participants"].items():
         covered = "" if told["coverage"] is None else f", {100 * told['coverage']:.0f} % covered by the transfer set"
+        folds = f" in {told['folds']} folds" if told["folds"] else ", none held back"
         click.echo(
-            f"  {party}: {told['learner']}, learns from {told['train_rows']} rows, "
-            f"chooses by {told['held_back_rows']}, judged on {told['test_rows']}, "
-            f"left out {told['left_out_rows']}{covered}"
+            f"  {party}: {told['learner']}, learns from {told['train_rows']} rows{folds}, "
+            f"judged on {told['test_rows']}, left out {told['left_out_rows']}{covered}"
         )
         if told["contributes"]:
             click.echo(f"    gives up to {told['contributes']} of its rows' inputs to all, for the transfer set")
@@ -118,8 +118,8 @@ def _facts(federation: Federation, codec: str) -> dict[str, Any]:
         "participants": {
             party: {
                 "learner": federation.makes[party].kind,
-                "train_rows": len(one.site.train),
-                "held_back_rows": len(one.site.valid),
+                "train_rows": len(one.site.rows),
+                "folds": len(one.site.folds),
                 "test_rows": len(one.examination.X),
                 "left_out_rows": one.left_out_rows,
                 "contributes": contributes[party],

@@ -93,8 +93,8 @@ class RoundRecord:
     closed:
         "complete", "deadline" or "quorum missed".
     validation_loss:
-        Participant -> its own validation loss of the distilled model after this round. This is private to
-        the participant; only a run inside one process can show it.
+        Participant -> the loss, on its watched fold, of a distilled model that has not seen it, after this round. This
+        is private to the participant; only a run on one machine can show it.
     """
 
     round: int

@@ -11,8 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedstill.energy.heterogeneity import Profile
+from fedstill.errors import ConfigError
 from fedstill.labels import Array, Outputs
 from fedstill.sites import Site
+
+MOST_FOLDS = 20
+"""Every fold is one more training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +86,10 @@ class Prepared:
 
     def scaled(self, scaling: Scaling) -> Prepared:
         """The same with all inputs put on a scale."""
-        train, valid, exam = self.site.train, self.site.valid, self.examination
+        rows, exam = self.site.rows, self.examination
         site = replace(
             self.site,
-            train=replace(train, X=scaling.apply(train.X)),
-            valid=replace(valid, X=scaling.apply(valid.X)),
+            rows=replace(rows, X=scaling.apply(rows.X)),
             floor=self.site.floor.scaled(scaling.centre, scaling.spread),
         )
         return replace(self, site=site, examination=replace(exam, X=scaling.apply(exam.X)))
@@ -138,7 +141,7 @@ class TransferSet:
 def contributed(prepared: Prepared, items: int, seed: int = 0) -> TransferSet:
     """Items that a participant gives away: inputs of some of the rows that it learns from, for everybody to read.
 
-    No target and no held-back or test row is in it. But inputs of forecasts hold past load relative to the site's
+    No target and no test row is in it. But inputs of forecasts hold past load relative to the site's
     level and scale, so that the days before a row can be read from it up to their unit.
 
     Parameters
@@ -151,7 +154,7 @@ def contributed(prepared: Prepared, items: int, seed: int = 0) -> TransferSet:
         Of the draw, together with the participant's name, so that another participant changes nothing for this one.
     """
     site = prepared.site
-    whole = TransferSet(site.train.X, 0, site.train.block)
+    whole = TransferSet(site.rows.X, 0, site.rows.block)
     drawn = whole.sample(items, zlib.crc32(f"{seed}/{site.party}".encode()))
     return replace(drawn, n_bytes=drawn.X.nbytes)
 
@@ -183,3 +186,13 @@ class Task(Protocol):
     def transfer(self, data: Any) -> TransferSet:
         """Make a transfer set of public data. Raises DataError."""
         ...
+
+
+def check_folds(folds: int) -> None:
+    """Refuse a number of folds that cannot be. Raises ConfigError."""
+    if not 1 <= folds <= MOST_FOLDS:
+        raise ConfigError(
+            f"a history cannot be held back in {folds} folds",
+            where="task.folds",
+            remedy=f"Use 2 to {MOST_FOLDS}, or 1 to hold nothing back",
+        )

@@ -10,8 +10,8 @@ import pandas as pd
 
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
-from fedstill.sites import Floor, Rows, Site
-from fedstill.tasks.base import Examination, Prepared, TransferSet
+from fedstill.sites import Floor, Rows, Site, dealt
+from fedstill.tasks.base import Examination, Prepared, TransferSet, check_folds
 
 MIN_ROWS = 10
 
@@ -30,19 +30,24 @@ class Classification:
         Numeric columns that models see.
     categories:
         Other columns that models see, with the values each can have; a value that is not listed is none of them.
-    validation, test:
-        Shares of a site's rows held back to choose what to keep, and to judge it, drawn at random.
+    test:
+        Share of a site's rows held back to judge what is kept, drawn at random.
+    folds:
+        In so many parts the others are held back in turn, to choose what to keep (`crossfit`); 1: nothing is.
     seed:
-        Seed of that draw.
+        Seed of both draws.
+    companions:
+        Learners that train beside every participant's own and are averaged with it, see `learners.committee`.
     """
 
     target: str
     classes: tuple[str, ...]
     columns: tuple[str, ...]
     categories: dict[str, tuple[str, ...]] | None = None
-    validation: float = 0.2
     test: float = 0.25
+    folds: int = 4
     seed: int = 0
+    companions: tuple[str, ...] = ("extra_trees", "mlp")
     name: str = "classification"
 
     def __post_init__(self) -> None:
@@ -60,12 +65,13 @@ class Classification:
                 where="task.columns",
                 remedy="Name the columns that models see, each once and without the target",
             )
-        if self.validation < 0 or self.test <= 0 or self.validation + self.test >= 1:
+        if not 0 < self.test < 1:
             raise ConfigError(
-                f"validation = {self.validation} and test = {self.test} leave nothing to learn from",
-                where="task",
-                remedy="Use shares such as validation = 0.2, test = 0.25",
+                f"test = {self.test} leaves nothing to learn from or to judge by",
+                where="task.test",
+                remedy="Use a share such as 0.25",
             )
+        check_folds(self.folds)
 
     @property
     def outputs(self) -> Outputs:
@@ -78,11 +84,6 @@ class Classification:
         listed = (self.categories or {}).items()
         return (*self.columns, *(f"{column}={value}" for column, values in listed for value in values))
 
-    @property
-    def companions(self) -> tuple[str, ...]:
-        """Nobody: what pays for forecasts has not been shown to pay for classes."""
-        return ()
-
     def prepare(
         self, party: str, data: pd.DataFrame, history: tuple[str | None, str | None] = (None, None)
     ) -> Prepared:
@@ -92,16 +93,16 @@ class Classification:
         y = self._targets(data, party)
         # Drawn by name, so that another participant changes nothing for this one.
         order = np.random.default_rng([self.seed, zlib.crc32(party.encode())]).permutation(len(y))
-        n_test, n_valid = round(self.test * len(y)), round(self.validation * len(y))
-        test, valid, train = np.split(order, [n_test, n_test + n_valid])
+        test, train = np.split(order, [round(self.test * len(y))])
         for name, rows in (("learn from", train), ("be judged on", test)):
             if len(rows) < MIN_ROWS:
                 raise DataError(
                     f"{len(rows)} rows are left to {name}, {MIN_ROWS} are needed",
                     where=f"site {party}",
-                    remedy="Give more rows, or change task.test and task.validation",
+                    remedy="Give more rows, or change task.test",
                 )
-        site = Site(party, Rows(X[train], y[train]), Rows(X[valid], y[valid]), Floor.fit(self.outputs, y[train]))
+        own = Rows(X[train], y[train])
+        site = Site(party, own, Floor.fit(self.outputs, own.y), dealt(own.y, self.folds))
         return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
 
     def transfer(self, data: pd.DataFrame) -> TransferSet:

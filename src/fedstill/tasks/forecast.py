@@ -24,13 +24,15 @@ from fedstill.energy.known import RECENT_HOURS, Known, Naive
 from fedstill.energy.profile import profile
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
-from fedstill.sites import Floor, Rows, Site
-from fedstill.tasks.base import Examination, Prepared, TransferSet
+from fedstill.sites import Floor, Rows, Site, stretches
+from fedstill.tasks.base import Examination, Prepared, TransferSet, check_folds
 from fedstill.tasks.inputs import WARM_UP_DAYS, Table, names, rules_by_column, table
 from fedstill.tasks.spans import Span, between, check_span, date_of, day_number, midnight
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MIN_ROWS = 48
+STRETCH_DAYS = 14
+"""Longest stretch of days that is held back at once."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Forecast:
         rest), or the mean of "day" and "similar" ("both"). The floor is the best of all five by the site's own history.
     test:
         First and last local day (exclusive) on which models are judged; None leaves an end open.
-    validation:
-        Share of the days of the history held back to choose what to keep, 0 to 0.5.
+    folds:
+        In so many parts the history is held back in turn, to choose what to keep (`crossfit`); 1: nothing is.
     covariates:
         Columns known in advance (weather forecast, production plan).
     country, subdivision:
@@ -66,7 +68,7 @@ class Forecast:
     issue_hour: int = 24
     naive: Naive = "both"
     test: Span = (None, None)
-    validation: float = 0.2
+    folds: int = 4
     covariates: tuple[str, ...] = ()
     country: str | None = None
     subdivision: str | None = None
@@ -88,10 +90,7 @@ class Forecast:
                 where="task.issue_hour",
                 remedy="Use 0 to 24",
             )
-        if not 0 <= self.validation <= 0.5:
-            raise ConfigError(
-                f"validation = {self.validation} cannot be held back", where="task.validation", remedy="Use 0 to 0.5"
-            )
+        check_folds(self.folds)
         if self.naive not in get_args(Naive):
             raise ConfigError(
                 f"there is no naive rule '{self.naive}'",
@@ -146,27 +145,25 @@ class Forecast:
         table = self.table(self._at_step(self._needed(data, history)), scale)
         days = table.day
         learning = self._learning(days, history)
-        held = _held_back(days, learning, self.validation)
         left_out = int((self._learning(table.left_out, history) | between(table.left_out, self.test)).sum())
         parts = {
-            "history": table.where(learning & ~held),
-            "held-back days": table.where(held),
+            "history": table.where(learning),
             "test days": table.where(between(days, self.test) & ~learning),
         }
         for name, part in parts.items():
-            if len(part.load_kw) < MIN_ROWS and not (name == "held-back days" and self.validation == 0):
+            if len(part.load_kw) < MIN_ROWS:
                 raise DataError(
                     f"{len(part.load_kw)} usable rows of {name} are left, {MIN_ROWS} are needed "
                     f"({left_out} rows had readings missing that their inputs need)",
                     where=f"site {party}",
-                    remedy="Give more days, or mend history, test or validation in the federation file",
+                    remedy="Give more days, or mend history or test in the federation file",
                 )
-        train, valid, test = parts.values()
+        known, test = parts.values()
         site = Site(
             party,
-            Rows(train.X, train.y, train.day),
-            Rows(valid.X, valid.y, valid.day),
-            Floor.best(self.outputs, train.X, train.y, rules_by_column(self.features)),
+            Rows(known.X, known.y, known.day),
+            Floor.best(self.outputs, known.X, known.y, rules_by_column(self.features)),
+            stretches(np.unique(known.day, return_inverse=True)[1], self.folds, STRETCH_DAYS),
         )
         examination = Examination(test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules)
         cut = begins is not None and ends is not None and ends > begins
@@ -309,17 +306,3 @@ def _swing(load: SiteLoad, chosen: Array) -> float:
 def _days(load: SiteLoad) -> Array:
     """Local day of each interval, counted from 1970-01-01, shape (n,)."""
     return local_calendar(pd.DatetimeIndex(load.data.index), load.zone).day
-
-
-def _held_back(days: Array, learning: Array, share: float) -> Array:
-    """Every n-th learning day, so that what is held back has the season and weekdays of what is learned from.
-
-    Counted over the days there are; the stride is never a multiple of seven, or one weekday would stay unseen.
-    """
-    if share <= 0:
-        return np.zeros(len(days), bool)
-    stride = max(2, round(1 / share))
-    stride += stride % 7 == 0
-    position = np.searchsorted(np.unique(days[learning]), days)
-    held: Array = learning & (position % stride == stride - 1)
-    return held
