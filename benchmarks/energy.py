@@ -280,7 +280,12 @@ def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.Data
     """The floors and the models alone, which are the same in every row that keeps each participant's learner."""
     lines: dict[str, list[float]] = {}
     for companions, label in ((True, "with companions"), (False, "own kind")):
-        mixed = [key for key, row in ROWS.items() if row.learner is None and row.companions is companions]
+        # A careful choice beside pooled models is made by one fold, as theirs is: that of a federation is the stronger.
+        mixed = [
+            key
+            for key, row in ROWS.items()
+            if row.learner is None and row.companions is companions and row.strategy != "pooled"
+        ]
         part = frame[frame["row"].isin(mixed)].drop_duplicates(["seed", "participant"])
         for column in part if len(part) else ():
             way, _, name = column.rpartition(" ")
