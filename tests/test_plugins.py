@@ -132,7 +132,7 @@ def table(seed, n=80):
 
 
 def federation(**more):
-    task = Classification(target="state", classes=("off", "on"), columns=("kw",))
+    task = Classification(target="state", classes=("off", "on"), columns=("kw",), companions=())
     members = [Member(name, table(seed), "shares", {"prior": 2.0}) for seed, name in enumerate("abc")]
     return Federation(task, members, table(9), rounds=1, **more)
 
