@@ -71,7 +71,7 @@ class LoadType(Classification):
         X, y, day = self.inputs(data, party), self._targets(data, party), data["day"].to_numpy()
         learned, judged = between(day, history), between(day, TEST)
         own = Rows(X, y, day).where(learned)
-        fold = stretches(np.unique(own.block, return_inverse=True)[1], self.folds, STRETCH_DAYS)
+        fold = stretches(day[learned], self.folds, STRETCH_DAYS)
         site = Site(party, own, Floor.fit(self.outputs, own.y), fold)
         return Prepared(site, Examination(X[judged], y[judged], day[judged]))
 

@@ -143,18 +143,18 @@ class Site:
         return self.rows.where(self.fold != fold)
 
 
-def stretches(position: Array, folds: int, longest: int) -> Array:
-    """Folds of positions in time (0, 1, 2, ...), shape (n,): whole stretches, dealt out in turn.
+def stretches(day: Array, folds: int, longest: int) -> Array:
+    """Folds of rows by their day, both shape (n,): whole stretches of the days there are, dealt out in turn.
 
     What comes next is unlike what is known; so is a stretch of which no neighbour was seen, more than single days are
-    whose eve and morrow are known. Stretches have at most `longest` positions, so that a long history has every
+    whose eve and morrow are known. Stretches have at most `longest` days, so that a long history has every
     season in every fold. Fewer than two folds: nothing is held back.
     """
-    n = int(position.max(initial=-1)) + 1
-    folds = min(folds, n)
+    days, position = np.unique(day, return_inverse=True)
+    folds = min(folds, len(days))
     if folds < 2:
-        return np.full(len(position), -1)
-    length = min(-(-n // folds), longest)
+        return np.full(len(day), -1)
+    length = min(-(-len(days) // folds), longest)
     dealt: Array = position // length % folds
     return dealt
 

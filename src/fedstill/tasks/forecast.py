@@ -163,7 +163,7 @@ class Forecast:
             party,
             Rows(known.X, known.y, known.day),
             Floor.best(self.outputs, known.X, known.y, rules_by_column(self.features)),
-            stretches(np.unique(known.day, return_inverse=True)[1], self.folds, STRETCH_DAYS),
+            stretches(known.day, self.folds, STRETCH_DAYS),
         )
         examination = Examination(test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules)
         cut = begins is not None and ends is not None and ends > begins
