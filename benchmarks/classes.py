@@ -15,7 +15,7 @@ counts for who has its own cases alone.
 
 With --teachers nobody distils: all ways to make a teacher get the same soft labels of the first round, of healthy
 participants and of some whose labels break on the way, and each teacher is compared with the transfer set's labels,
-which nobody else sees.
+which nobody else sees. What has been measured before, of other rows, draws or seeds, stays in the file of results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from common import half_width, keep
+from common import half_width, keep, stored
 from tqdm import tqdm
 
 from fedstill import plugins
@@ -330,6 +330,14 @@ def pooled(case: Case, seed: int) -> list[dict[str, Any]]:
     return found
 
 
+def measure(case: Case, rows: Mapping[str, Row], seed: int, *, teachers: bool) -> list[dict[str, Any]]:
+    """What all rows, and the references, say of one draw."""
+    if teachers:
+        return teach(case, rows, seed)
+    told = [{"row": key, **one} for key, row in rows.items() for one in run(case, row, seed)]
+    return pooled(case, seed) + told
+
+
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A line a row and setting: mean over participants and then seeds, with a t interval over seeds; worst member."""
     lines = []
@@ -379,26 +387,25 @@ def main(
     file, private = SETTINGS[name]
     if not (data / file).exists():
         sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
-    rows = TEACHERS if teachers else {key: ROWS[key] for key in (chosen or (QUICK if quick else ROWS))}
+    every = TEACHERS if teachers else ROWS
+    rows = {key: every[key] for key in every if teachers or key in (chosen or (QUICK if quick else ROWS))}
     alphas, seeds = (alphas[:1], 1) if quick else (alphas, seeds)
-    work = [(n, alpha, seed) for n in sizes for alpha in alphas for seed in range(seeds)]
-    found = []
-    for n, alpha, count in tqdm(work, file=sys.stderr):
+    written = out / f"classes-{name}-{period}{'-teachers' if teachers else ''}{'-quick' if quick else ''}.json"
+    setting = {"data": name, "period": period, "private": private, "items": ITEMS}
+    found = [] if quick else stored(written)["measured"]
+    for n, alpha, count in tqdm(list(itertools.product(sizes, alphas, range(seeds))), file=sys.stderr):
         seed = PERIODS[period] + count
         case = draw(images(data / file), private, period, n, alpha, seed)
         drawn = {"participants": n, "alpha": alpha, "seed": seed}
-        if teachers:
-            found += [{**drawn, **one} for one in teach(case, rows, seed)]
-            continue
-        found += [{**drawn, **one} for one in pooled(case, seed)]
-        for key, row in rows.items():
-            found += [{"row": key, **drawn, **one} for one in run(case, row, seed)]
-    shown = teachers_table(pd.DataFrame(found)) if teachers else table(pd.DataFrame(found))
+        new = measure(case, rows, seed, teachers=teachers)
+        replaced = {one["row"] for one in new}
+        found = [one for one in found if drawn.items() - one.items() or one["row"] not in replaced]
+        found += [{**drawn, **one} for one in new]
+        known = {key: row for key, row in every.items() if any(one["row"] == key for one in found)}
+        keep(written, setting, known, found)  # each time, so that what was measured is there whatever comes
+    frame = pd.DataFrame(found).sort_values(["participants", "alpha"], kind="stable")
     with pd.option_context("display.width", 200, "display.max_columns", 20, "display.float_format", "{:.1f}".format):
-        print(shown.to_string(), "\n")
-    written = out / f"classes-{name}-{period}{'-teachers' if teachers else ''}{'-quick' if quick else ''}.json"
-    setting = {"data": name, "period": period, "private": private, "items": ITEMS, "seeds": seeds}
-    keep(written, setting, rows, found)
+        print((teachers_table(frame) if teachers else table(frame)).to_string(), "\n")
     print(f"written: {written}")
 
 

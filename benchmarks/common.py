@@ -22,6 +22,14 @@ def half_width(values: Sequence[float]) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(np.asarray(values, np.float64)))
 
 
+def stored(file: Path) -> dict[str, Any]:
+    """What a file of results holds, as `keep` wrote it; nothing measured where there is none yet."""
+    if not file.exists():
+        return {"setting": {}, "rows": {}, "measured": []}
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return kept
+
+
 def keep(file: Path, setting: Mapping[str, Any], rows: Mapping[str, Any], measured: Sequence[Any]) -> None:
     """Write what was measured as JSON, with when and on what; `rows` are dataclasses by name."""
     kept = {

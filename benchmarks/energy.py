@@ -12,7 +12,6 @@ afterwards, to report. Rows that have been measured before, on the same period a
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from common import half_width, keep
+from common import half_width, keep, stored
 from tqdm import tqdm
 
 from fedstill.crossfit import CrossFit
@@ -300,11 +299,9 @@ def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.Data
 
 def before(file: Path, rows: Sequence[str], seeds: int) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """What the file of results holds of other rows and seeds, and of the tuned models."""
-    if not file.exists():
-        return [], {}
-    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept = stored(file)
     known = [one for one in kept["measured"] if one["row"] in ROWS]
-    return [one for one in known if one["row"] not in rows or one["seed"] >= seeds], kept["setting"]["tuned"]
+    return [one for one in known if one["row"] not in rows or one["seed"] >= seeds], kept["setting"].get("tuned", {})
 
 
 @click.command()
