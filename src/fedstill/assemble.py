@@ -31,7 +31,9 @@ YEAR_DAYS = 365
 """What is generated unless days are given: all seasons, up to the test."""
 
 
-def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] = lambda _: None) -> Federation:
+def assemble(
+    file: FederationFile, folder: Path, on_read: Callable[[str], None] = lambda _: None, *, private: bool = True
+) -> Federation:
     """Build the federation that a file describes.
 
     Parameters
@@ -42,6 +44,8 @@ def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] 
         Where it lies: relative paths start there, or else in the current folder.
     on_read:
         Told each participant's name once its data have been read.
+    private:
+        Read the participants' data. Without them nothing can run here, but a coordinator's side of it is complete.
 
     Raises
     ------
@@ -67,8 +71,14 @@ def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] 
     reader = _Reader(folder, task)
     members = []
     for table in file.participants:
-        data = reader.read(table, file.data)
+        data = reader.read(table, file.data) if private else None
         contributes = table.contributes or 0
+        if contributes and not private:
+            raise ConfigError(
+                "rows can be contributed only where all data are on one machine",
+                where=f"participant {table.name}, contributes",
+                remedy="Publish them as a file, and name it under [transfer]",
+            )
         members.append(
             Member(table.name, data, table.learner, table.options, table.history, table.companions, contributes)
         )
@@ -82,12 +92,22 @@ def assemble(file: FederationFile, folder: Path, on_read: Callable[[str], None] 
         rounds=file.rounds,
         stop_after=file.stop_after,
         quorum=file.quorum,
+        deadline_s=file.deadline_s,
         items=file.transfer.items,
         codec=file.codec,
         workers=file.workers,
         seed=file.seed,
         settings=msgspec.to_builtins(file),
     )
+
+
+def read_member(table: ParticipantTable, task: Task, folder: Path) -> Member:
+    """One participant with its data, without a federation. Raises ConfigError, DataError."""
+    for key, names in (("learner", [table.learner]), ("companions", table.companions or [])):
+        for name in names:
+            _resolve("learners", name, key)
+    data = _Reader(folder, task).read(table, DataTable())
+    return Member(table.name, data, table.learner, table.options, table.history, table.companions)
 
 
 def build_task(file: FederationFile) -> Task:
@@ -148,7 +168,7 @@ class _Reader:
         found = [self._one(table, site, "transfer") for site in sites]
         for data, site in zip(found, sites, strict=True):
             for member in members:
-                if _same(data, member.data):
+                if member.data is not None and _same(data, member.data):
                     raise ConfigError(
                         f"{f'site {site!r}' if site else 'the file'} is the private data of participant {member.name}",
                         where="transfer",
@@ -184,13 +204,20 @@ class _Reader:
             sites,
             skew=1.0,  # many shapes: who is not covered learns nothing, an item too many costs some bytes
             days=day_number(end) - day_number(first),
-            step=task.step or show_span(members[0].data.step),
+            step=task.step or show_span(self._known(members, "step", "task.step")),
             start=first,
-            zone=merged.calendar or merged.timezone or members[0].data.zone,
+            zone=merged.calendar or merged.timezone or self._known(members, "zone", "transfer.timezone"),
             seed=zlib.crc32(f"{file.seed}/transfer".encode()),  # not a participant's, where those are artificial, too
             weather=weather,
         )
         return list(made.values())
+
+    @staticmethod
+    def _known(members: Sequence[Member], name: str, key: str) -> Any:
+        """What the first participant's data say where the file does not."""
+        if members[0].data is None:
+            raise ConfigError(f"the {name} of generated load is not given", where=key, remedy=f"Write {key} = ...")
+        return getattr(members[0].data, name)
 
     def _weather(self, table: DataTable, covariates: tuple[str, ...]) -> SiteLoad:
         """What a public file knows in advance. The reader wants a load: the first column stands in for it."""

@@ -87,7 +87,7 @@ class FederationFile(_Table, kw_only=True):
         `kind` and the settings of the task.
     strategy:
         `name` and the options of the algorithm.
-    rounds, stop_after, quorum, workers, seed, codec:
+    rounds, stop_after, quorum, deadline_s, workers, seed, codec:
         See `fedstill.federation.Federation`.
     """
 
@@ -95,6 +95,7 @@ class FederationFile(_Table, kw_only=True):
     rounds: Count = 1
     stop_after: Count | None = None
     quorum: Count | None = None
+    deadline_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     workers: Count = 1
     seed: Seed = 0
     codec: str = "raw"

@@ -10,19 +10,18 @@ For example::
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 from fedstill import plugins
-from fedstill.codecs.base import Codec
-from fedstill.coverage import coverage, warning
+from fedstill.agreement import Agreement
 from fedstill.environment import describe
 from fedstill.errors import ConfigError, RunError
 from fedstill.evaluation.outcome import Outcome, RoundRecord
@@ -30,9 +29,7 @@ from fedstill.evaluation.report import terminal_table, write_report
 from fedstill.evaluation.schema import Report
 from fedstill.evaluation.summary import build_report
 from fedstill.judging import Conclusion, conclude, failure, notes, outcome, record, store
-from fedstill.labels import Array
-from fedstill.members import BuildParticipant, Member, check_names, common_start, make_model
-from fedstill.models import Model
+from fedstill.members import Member, check_names, common_start
 from fedstill.participant import Participant
 from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan, QuorumMissed
 from fedstill.sites import Rows
@@ -80,6 +77,9 @@ class Federation:
         for so many rounds. They tell these losses with each answer. None: run all.
     quorum:
         Answers that a round needs to teach; None: more than half.
+    deadline_s:
+        Seconds after which a question closes with the answers it has; None: it waits for all. Between machines None is
+        an hour, so that nobody who vanishes holds the others up.
     items:
         At most so many rows of the transfer set are used, drawn at random.
     codec:
@@ -106,6 +106,7 @@ class Federation:
         rounds: int = 1,
         stop_after: int | None = None,
         quorum: int | None = None,
+        deadline_s: float | None = None,
         items: int = 1000,
         codec: str = "raw",
         workers: int = 1,
@@ -128,22 +129,20 @@ class Federation:
         self.seed = seed
         self.workers = workers
         self.transfer = self._given(transfer).sample(items, seed)
-        self.codec: Codec = plugins.build("codecs", codec, {}, where="codec")
         chosen = self._chosen(strategy, options or {})
-        labels = not chosen.parametric
-        self.makes = {
-            one.name: make_model(one, task.outputs, seed, _companions(one, task) if labels else ())
-            for one in self.members
-        }
-        self.strategy = self._ready(chosen if stop_after is None else chosen.scored())
-        self.plan = self._plan(rounds, quorum, stop_after)
-        self.coordinator = Coordinator(self.plan, self.strategy, self.codec, self._transfer_inputs)
+        chosen = chosen if stop_after is None else chosen.scored()
+        runs = rounds if chosen.rounds is None else chosen.rounds
+        self.agreement = Agreement(task, self.transfer, codec, chosen.recipes, runs, seed)
+        coder = self.agreement.coder
+        self.makes = {one.name: self.agreement.make(one) for one in self.members}
+        self.strategy = self._ready(chosen)
+        self.plan = self._plan(rounds, quorum, stop_after, math.inf if deadline_s is None else deadline_s)
+        self.coordinator = Coordinator(self.plan, self.strategy, coder, self.agreement.inputs)
         self.settings = dict(settings) if settings else self._described()
 
     def prepare(self) -> dict[str, Prepared]:
         """Every member's data made ready, by name. Raises DataError where a member's data cannot be used."""
-        prepared = {one.name: self.task.prepare(one.name, one.data, one.history) for one in self.members}
-        return {name: self._covered(one.scaled(self.transfer.scaling)) for name, one in prepared.items()}
+        return {one.name: self.agreement.prepare(one) for one in self.members}
 
     def run(self, out: Path | str | None = None, observe: Callable[[Event | Effect], None] = lambda _: None) -> History:
         """Run all rounds, judge every participant on its test days, and write everything to `out` if given.
@@ -223,18 +222,6 @@ class Federation:
             )
         return TransferSet.join(parts)
 
-    def _covered(self, one: Prepared) -> Prepared:
-        """The same with how well the transfer set covers its inputs; where little, its owner is warned."""
-        if self.strategy.parametric or not self.coordinator.rounds:
-            return one
-        share = coverage(one.site.rows.X, self._transfer_inputs, self.transfer.block)
-        told = warning(share)
-        return replace(one, coverage=share, notes=(*one.notes, *([told] if told else [])))
-
-    @cached_property
-    def _transfer_inputs(self) -> Array:
-        return self.transfer.scaling.apply(self.transfer.X)
-
     def _chosen(self, strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
         chosen: Strategy = (
             plugins.build("algorithms", strategy, options, where="strategy") if isinstance(strategy, str) else strategy
@@ -247,7 +234,7 @@ class Federation:
             return chosen
         return replace(chosen, memory=common_start(self.makes, chosen, self.transfer.X.shape[1]))
 
-    def _plan(self, rounds: int, quorum: int | None, stop_after: int | None) -> Plan:
+    def _plan(self, rounds: int, quorum: int | None, stop_after: int | None, deadline_s: float) -> Plan:
         parties = tuple(self.makes)
         needed = len(parties) // 2 + 1 if quorum is None else quorum
         if not 1 <= needed <= len(parties):
@@ -256,13 +243,11 @@ class Federation:
                 where="quorum",
                 remedy=f"Use 1 to {len(parties)}",
             )
-        return Plan(parties, self.task.outputs, len(self.transfer.X), rounds, needed, stop_after=stop_after)
+        n_items = len(self.transfer.X)
+        return Plan(parties, self.task.outputs, n_items, rounds, needed, deadline_s, stop_after=stop_after)
 
     def _exchange(self, prepared: Mapping[str, Prepared]) -> Exchange:
-        builds = {
-            party: BuildParticipant(one.site, self.makes[party], self._transfer_inputs, self.codec)
-            for party, one in prepared.items()
-        }
+        builds = {party: self.agreement.build(self.makes[party], one) for party, one in prepared.items()}
         return InProcess(builds) if self.workers <= 1 else Pool(builds, self.workers)
 
     def _store(
@@ -274,17 +259,7 @@ class Federation:
     ) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Write every participant's kept models, to a folder that goes away again if none is given."""
         models = {
-            party: Model(
-                party=party,
-                learner=self.makes[party].stored_as,
-                task=self.task,
-                kept=ended[party].kept,
-                floor=one.site.floor,
-                scaling=self.transfer.scaling,
-                scale=one.scale,
-                zone=one.zone,
-            )
-            for party, one in prepared.items()
+            party: self.agreement.model(self.makes[party], one, ended[party].kept) for party, one in prepared.items()
         }
         with TemporaryDirectory() as nowhere:
             home = Path(nowhere) if out is None else Path(out) / "models"
@@ -305,7 +280,3 @@ class Federation:
 
 def _others(prepared: Mapping[str, Prepared], party: str) -> Rows:
     return Rows.stack([one.site.rows for name, one in prepared.items() if name != party])
-
-
-def _companions(member: Member, task: Task) -> Sequence[str]:
-    return task.companions if member.companions is None else member.companions

@@ -1,0 +1,176 @@
+"""What all participants of a federation have agreed on, and nobody's data: with it and its own data each takes part.
+
+It travels to a participant elsewhere as *terms*, a small JSON text whose SHA-256 stands in every letter, and the
+transfer set's inputs, whose SHA-256 stands in the terms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fedstill import plugins, wire
+from fedstill.codecs.base import Codec
+from fedstill.coverage import coverage, warning
+from fedstill.errors import FedstillError, WireError
+from fedstill.keep import Kept
+from fedstill.labels import Array
+from fedstill.members import BuildParticipant, MakeModel, Member, make_model
+from fedstill.messages import Kind, Recipe
+from fedstill.models import Model
+from fedstill.tasks.base import Prepared, Task, TransferSet
+
+FORMAT = 1
+PARAMETRIC = (Kind.PARAMETERS, Kind.GRADIENTS)
+
+
+class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An agreement as text: see `Agreement`, whose transfer set stands here by its digest."""
+
+    format: int
+    federation: str
+    run: int
+    parties: tuple[str, ...]
+    task: str
+    settings: dict[str, Any]
+    codec: str
+    recipes: tuple[Recipe, ...]
+    rounds: int
+    seed: int
+    transfer: str
+    transfer_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """What all participants share.
+
+    Attributes
+    ----------
+    task:
+        What is predicted.
+    transfer:
+        The transfer set.
+    codec:
+        The codec's name.
+    recipes:
+        All that participants may be asked to do.
+    rounds:
+        The most rounds that will be run; 0 for references, which never talk.
+    seed:
+        Everything random follows from it, and from a participant's name.
+    """
+
+    task: Task
+    transfer: TransferSet
+    codec: str
+    recipes: tuple[Recipe, ...]
+    rounds: int
+    seed: int
+
+    @property
+    def distils(self) -> bool:
+        """Whether beliefs travel; where parameters do, all models must start alike and have no companions."""
+        return not any(recipe.release in PARAMETRIC for recipe in self.recipes)
+
+    @cached_property
+    def inputs(self) -> Array:
+        """The transfer set's inputs on the public scale, shape (m, f)."""
+        return self.transfer.scaling.apply(self.transfer.X)
+
+    @cached_property
+    def coder(self) -> Codec:
+        """The codec."""
+        built: Codec = plugins.build("codecs", self.codec, {}, where="codec")
+        return built
+
+    def make(self, member: Member) -> MakeModel:
+        """How to build a member's models. Raises ConfigError, LearnerError, MissingExtra where that cannot be."""
+        named = self.task.companions if member.companions is None else member.companions
+        return make_model(member, self.task.outputs, self.seed, named if self.distils else ())
+
+    def prepare(self, member: Member) -> Prepared:
+        """A member's data made ready. Raises DataError where they cannot be used."""
+        one = self.task.prepare(member.name, member.data, member.history).scaled(self.transfer.scaling)
+        if not self.distils or not self.rounds:
+            return one
+        share = coverage(one.site.rows.X, self.inputs, self.transfer.block)
+        told = warning(share)
+        return replace(one, coverage=share, notes=(*one.notes, *([told] if told else [])))
+
+    def build(self, make: MakeModel, prepared: Prepared) -> BuildParticipant:
+        """How its participant is built."""
+        return BuildParticipant(prepared.site, make, self.inputs, self.coder)
+
+    def model(self, make: MakeModel, prepared: Prepared, kept: Kept) -> Model:
+        """What it keeps, still without the learners."""
+        return Model(
+            party=prepared.site.party,
+            learner=make.stored_as,
+            task=self.task,
+            kept=kept,
+            floor=prepared.site.floor,
+            scaling=self.transfer.scaling,
+            scale=prepared.scale,
+            zone=prepared.zone,
+        )
+
+    def written(self, federation: str, run: int, parties: Sequence[str]) -> tuple[bytes, bytes]:
+        """Its terms for one run, and the transfer set that they name, as bytes."""
+        transfer = wire.pack(None, {"X": self.transfer.X, **_blocks(self.transfer)})
+        terms = Terms(
+            format=FORMAT,
+            federation=federation,
+            run=run,
+            parties=tuple(parties),
+            task=self.task.name,
+            settings=asdict(self.task),  # type: ignore[call-overload]
+            codec=self.codec,
+            recipes=self.recipes,
+            rounds=self.rounds,
+            seed=self.seed,
+            transfer=hashlib.sha256(transfer).hexdigest(),
+            transfer_bytes=len(transfer),
+        )
+        return msgspec.json.encode(terms, order="sorted"), transfer
+
+
+def read_terms(data: bytes) -> Terms:
+    """What terms say. Raises WireError where they are not terms, or of another version."""
+    try:
+        terms = msgspec.json.decode(data, type=Terms)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: recipes that cannot be
+        raise WireError(f"not terms of a federation: {error}") from None
+    if terms.format != FORMAT:
+        raise WireError(
+            f"the terms have format {terms.format}, this version reads {FORMAT}",
+            remedy="Use the version of fedstill that the coordinator uses",
+        )
+    return terms
+
+
+def read_agreement(terms: Terms, transfer: bytes) -> Agreement:
+    """The agreement that terms and transfer set are. Raises WireError where they do not fit each other or the task."""
+    if hashlib.sha256(transfer).hexdigest() != terms.transfer:
+        raise WireError("the transfer set is not the one that the terms name")
+    _, arrays = wire.unpack(transfer, type(None))
+    try:
+        task: Task = msgspec.convert(terms.settings, plugins.resolve("tasks", terms.task))
+    except (msgspec.MsgspecError, FedstillError, ValueError, TypeError) as error:
+        raise WireError(f"the terms name a task that cannot be: {error}") from None
+    X, block = arrays.get("X"), arrays.get("block")
+    if X is None or X.ndim != 2 or X.dtype.str != "<f4" or not len(X) or not np.isfinite(X).all():
+        raise WireError("the transfer set is no table of numbers")
+    if X.shape[1] != len(task.features) or (block is not None and block.shape != X.shape[:1]):
+        raise WireError(f"the transfer set does not have the {len(task.features)} columns of the task")
+    return Agreement(task, TransferSet(X, X.nbytes, block), terms.codec, tuple(terms.recipes), terms.rounds, terms.seed)
+
+
+def _blocks(transfer: TransferSet) -> dict[str, Array]:
+    return {} if transfer.block is None else {"block": np.asarray(transfer.block, np.int64)}
