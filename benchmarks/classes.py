@@ -399,7 +399,7 @@ def main(
         drawn = {"participants": n, "alpha": alpha, "seed": seed}
         new = measure(case, rows, seed, teachers=teachers)
         replaced = {one["row"] for one in new}
-        found = [one for one in found if drawn.items() - one.items() or one["row"] not in replaced]
+        found = [one for one in found if one["row"] not in replaced or any(one[key] != drawn[key] for key in drawn)]
         found += [{**drawn, **one} for one in new]
         known = {key: row for key, row in every.items() if any(one["row"] == key for one in found)}
         keep(written, setting, known, found)  # each time, so that what was measured is there whatever comes
