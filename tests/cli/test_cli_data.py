@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from fedstill import files
 from fedstill.cli.data import NOTICE, data
 from fedstill.energy import simbench
 from fedstill.energy.synthetic import synthetic
@@ -106,7 +107,7 @@ def test_synthetic_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(target: Path, write: object) -> None:
         raise PermissionError(13, "Permission denied", str(target))
 
-    monkeypatch.setattr(simbench, "write_whole", refuse)
+    monkeypatch.setattr(files, "fill_whole", refuse)
     result = run("synthetic", tmp_path / "load.csv", "--sites", 1, "--days", 1)
     assert isinstance(result.exception, ConfigError)
     assert "cannot be written: Permission denied" in str(result.exception)

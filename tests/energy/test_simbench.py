@@ -241,17 +241,3 @@ def test_a_folder_that_cannot_be_is_noticed_before_the_download(tmp_path: Path) 
     with pytest.raises(DownloadError, match=r"could not be kept.*--cache or FEDSTILL_CACHE"):
         simbench.fetch(file / "cache", run=pip)
     assert pip.commands == []
-
-
-def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
-    target = tmp_path / "file"
-    target.write_text("old", encoding="utf-8")
-
-    def fail(part: Path) -> None:
-        part.write_text("half", encoding="utf-8")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        simbench.write_whole(target, fail)
-    assert target.read_text(encoding="utf-8") == "old"
-    assert list(tmp_path.iterdir()) == [target]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
+from fedstill import files
 from fedstill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _write(frame: pd.DataFrame, out: Path) -> None:
             simbench.write_parquet(frame, part, {"source": NOTICE})
 
     try:
-        simbench.write_whole(out, write)
+        files.fill_whole(out, write)
     except OSError as error:
         remedy = "Choose a folder that you can write, or free some disk space"
         raise ConfigError(f"it cannot be written: {error.strerror or error}", where=str(out), remedy=remedy) from error

@@ -14,8 +14,8 @@ from fedstill import models
 from fedstill.assemble import layout_of, read_table
 from fedstill.config import DataTable, convert
 from fedstill.energy.frame import SiteLoad, read
-from fedstill.energy.simbench import write_whole
 from fedstill.errors import DataError
+from fedstill.files import write_whole
 from fedstill.plugins import did_you_mean
 from fedstill.tasks.classification import Classification
 from fedstill.tasks.forecast import Forecast
@@ -42,7 +42,7 @@ def predict(
     if out is None:
         sys.stdout.write(text + ("\n" if as_json else ""))
     else:
-        write_whole(out, lambda part: part.write_text(text, encoding="utf-8"))
+        write_whole(out, text.encode())
 
 
 def _forecast(

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ import pandas as pd
 import platformdirs
 
 from fedstill.errors import DataError, DownloadError
+from fedstill.files import fill_whole, write_whole
 
 VERSION = "1.6.3"
 SHA256 = "8b48bdab2445286a96649eb18bb09476d000a0e212fd57fdba83399df54af4de"
@@ -175,22 +175,6 @@ def fetch(
     return target
 
 
-def write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `target`, then rename it, so that `target` is never half-written.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written or the disk is full; nothing is left behind.
-    """
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        write(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_parquet(frame: pd.DataFrame, target: Path, notes: dict[str, str]) -> None:
     """Write a frame as Parquet with notes about its origin.
 
@@ -297,9 +281,9 @@ def _seal(kept: Path) -> Path:
 def _keep(frame: pd.DataFrame, target: Path) -> None:
     """Write the Parquet file and, beside it, its SHA-256 in the form that `sha256sum -c` reads."""
     notes = {"source": SOURCE, "licence": LICENCE, "citation": CITATION}
-    write_whole(target, lambda part: write_parquet(frame, part, notes))
+    fill_whole(target, lambda part: write_parquet(frame, part, notes))
     seal = f"{_digest(target)}  {target.name}\n"
-    write_whole(_seal(target), lambda part: part.write_text(seal, encoding="utf-8"))
+    write_whole(_seal(target), seal.encode())
 
 
 def _intact(kept: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -17,6 +15,7 @@ from fedstill.errors import ConfigError, DataError
 from fedstill.evaluation import wording
 from fedstill.evaluation.page import page
 from fedstill.evaluation.schema import SCHEMA_VERSION, Report
+from fedstill.files import write_whole
 
 JSON_NAME = "report.json"
 HTML_NAME = "report.html"
@@ -52,8 +51,8 @@ def write_report(report: Report, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / JSON_NAME, msgspec.json.format(msgspec.json.encode(report), indent=1))
-        _replace(folder / HTML_NAME, render_html(report).encode())
+        write_whole(folder / JSON_NAME, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        write_whole(folder / HTML_NAME, render_html(report).encode())
     except OSError as error:
         raise ConfigError(
             f"the report cannot be written ({error.strerror or error})",
@@ -141,21 +140,6 @@ def _check(report: Report) -> None:
         shapes = ((one.daily, 24), (one.weekly, 7), (one.season, 12))
         if any(shape is not None and len(shape) != places for shape, places in shapes):
             raise ValueError(f"profile of {name} is not whole")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside the file and move over it, so that a reader or a crash never meets half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp keeps a file to its owner; a report is there to be read
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _printable(text: str) -> str:
