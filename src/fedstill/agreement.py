@@ -7,8 +7,7 @@ transfer set's inputs, whose SHA-256 stands in the terms.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,8 +29,24 @@ FORMAT = 1
 PARAMETRIC = (Kind.PARAMETERS, Kind.GRADIENTS)
 
 
-class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An agreement as text: see `Agreement`, whose transfer set stands here by its digest."""
+class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for one run of a federation between machines, as text; nothing else decides what happens in it.
+
+    Attributes
+    ----------
+    federation, run, parties:
+        Its name, the run's number, who takes part.
+    task, settings:
+        The task by name, and its settings.
+    codec, recipes, rounds, seed:
+        See `Agreement`.
+    strategy, options, quorum, deadline_s, stop_after:
+        What the coordinator does with the answers, see `federation.Federation`.
+    transfer, transfer_bytes:
+        The transfer set by its digest and size.
+    start, start_bytes:
+        The common start parameters by their digest and size; "" and 0 where beliefs travel.
+    """
 
     format: int
     federation: str
@@ -43,8 +58,19 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipes: tuple[Recipe, ...]
     rounds: int
     seed: int
+    strategy: str
+    options: dict[str, Any]
+    quorum: int
+    deadline_s: float
+    stop_after: int | None
     transfer: str
     transfer_bytes: int
+    start: str = ""
+    start_bytes: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The terms as they travel and are hashed."""
+        return msgspec.json.encode(self, order="sorted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,25 +147,6 @@ class Agreement:
             zone=prepared.zone,
         )
 
-    def written(self, federation: str, run: int, parties: Sequence[str]) -> tuple[bytes, bytes]:
-        """Its terms for one run, and the transfer set that they name, as bytes."""
-        transfer = wire.pack(None, {"X": self.transfer.X, **_blocks(self.transfer)})
-        terms = Terms(
-            format=FORMAT,
-            federation=federation,
-            run=run,
-            parties=tuple(parties),
-            task=self.task.name,
-            settings=asdict(self.task),  # type: ignore[call-overload]
-            codec=self.codec,
-            recipes=self.recipes,
-            rounds=self.rounds,
-            seed=self.seed,
-            transfer=hashlib.sha256(transfer).hexdigest(),
-            transfer_bytes=len(transfer),
-        )
-        return msgspec.json.encode(terms, order="sorted"), transfer
-
 
 def read_terms(data: bytes) -> Terms:
     """What terms say. Raises WireError where they are not terms, or of another version."""
@@ -172,5 +179,7 @@ def read_agreement(terms: Terms, transfer: bytes) -> Agreement:
     return Agreement(task, TransferSet(X, X.nbytes, block), terms.codec, tuple(terms.recipes), terms.rounds, terms.seed)
 
 
-def _blocks(transfer: TransferSet) -> dict[str, Array]:
-    return {} if transfer.block is None else {"block": np.asarray(transfer.block, np.int64)}
+def write_transfer(transfer: TransferSet) -> bytes:
+    """A transfer set as it travels."""
+    blocks = {} if transfer.block is None else {"block": np.asarray(transfer.block, np.int64)}
+    return wire.pack(None, {"X": transfer.X, **blocks})

@@ -122,41 +122,42 @@ def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
     ConfigError
         Where the file is missing, is no TOML, or a key or value is wrong; names the key and the remedy.
     """
+    raw = read_toml(path, "Give the path of a FEDERATION.toml; examples/ has some")
+    for change in changes:
+        _change(raw, change)
+    return parse(raw, where=str(path))
+
+
+def read_toml(path: Path, remedy: str) -> dict[str, Any]:
+    """What a TOML file says. Raises ConfigError, where it is missing with this remedy."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(
-            "there is no such file",
-            where=str(path),
-            remedy="Give the path of a FEDERATION.toml; examples/ has some",
-        ) from None
+        raise ConfigError("there is no such file", where=str(path), remedy=remedy) from None
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", where=str(path), remedy="Check its permissions"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not TOML: {error}", where=str(path), remedy="Mend that line") from None
-    for change in changes:
-        _change(raw, change)
-    return parse(raw, where=str(path))
 
 
 def parse(raw: Mapping[str, Any], where: str = "") -> FederationFile:
     """Check what a federation file says. Raises ConfigError."""
-    file: FederationFile = convert(_open_ends(msgspec.to_builtins(raw)), FederationFile, where)  # dates become text
+    file: FederationFile = convert(plain(raw), FederationFile, where)
     return file
 
 
-def _open_ends(value: Any) -> Any:
-    """The same with "" in a span of dates as None: TOML has no word for an open end."""
+def plain(value: Any) -> Any:
+    """What TOML says with dates as text, and "" in a span of dates as None: TOML has no word for an open end."""
     if isinstance(value, list):
-        return [_open_ends(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if not isinstance(value, Mapping):
-        return value
+        return msgspec.to_builtins(value)
     return {
-        key: [None if end == "" else end for end in entry]
+        key: [None if end == "" else plain(end) for end in entry]
         if key in ("history", "test") and isinstance(entry, list)
-        else _open_ends(entry)
+        else plain(entry)
         for key, entry in value.items()
     }
 

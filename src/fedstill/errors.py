@@ -7,6 +7,8 @@
     ├── LearnerError     a local model cannot do what it was asked
     ├── MissingExtra     a library that the chosen part needs is not installed
     ├── DownloadError    something could not be fetched
+    ├── LinkRefused      the coordinator says no, and why
+    ├── LinkDown         the coordinator cannot be reached
     └── RunError         a federation could not finish
 
 Everything raised for a user's sake is one of these; the command line prints it in one line and exits with 2.
@@ -71,6 +73,14 @@ class MissingExtra(FedstillError):  # noqa: N818 - says what is missing
 
 class DownloadError(FedstillError):
     """Something could not be fetched."""
+
+
+class LinkRefused(FedstillError):  # noqa: N818 - says what happened
+    """The coordinator says no, and why; asking again brings the same."""
+
+
+class LinkDown(FedstillError):  # noqa: N818 - says what happened
+    """There is no connection to the coordinator, or it broke; trying again may help."""
 
 
 class RunError(FedstillError):

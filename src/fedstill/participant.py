@@ -93,6 +93,10 @@ class Participant:
             self._learn(message)
         return None
 
+    def remember(self, reply: Reply) -> None:
+        """Take up an answer that was given before a restart: asked again, it is sent as it was."""
+        self._replies[reply.round, reply.question] = reply
+
     def _answer(self, ask: Ask) -> Reply:
         party, recipe = self.site.party, ask.recipe
         try:

@@ -75,7 +75,7 @@ def resolve(group: str, name: str) -> Any:
     MissingExtra
         Where a library that it needs is not installed.
     """
-    known = names(group)
+    known = BUILT_IN[group] if name in BUILT_IN[group] else names(group)  # installed packages take long to look through
     if name not in known:
         raise ConfigError(f"there is no {group[:-1]} '{name}'", remedy=did_you_mean(name, known))
     module, _, attribute = known[name].partition(":")

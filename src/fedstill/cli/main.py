@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 
 import fedstill
+from fedstill.cli.coordinator import coordinator
 from fedstill.cli.data import data
 from fedstill.cli.output import print_json
+from fedstill.cli.participant import participant
 from fedstill.errors import FedstillError
 
 OK, BUG, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -71,7 +73,8 @@ def cli() -> None:
     """Federated distillation: better energy models together, without showing each other the data."""
 
 
-cli.add_command(data)
+for group in (data, coordinator, participant):
+    cli.add_command(group)
 
 
 @cli.command(epilog=DEMO_EXAMPLES)

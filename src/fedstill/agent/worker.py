@@ -1,0 +1,192 @@
+"""One participant in one run, between machines: letters in, answers out, on the disk before they leave.
+
+Killed at any moment and started again on the same folder, it is where it was: an answer that was made is sent again as
+it is, and what was learned is learned once more from the same teacher and the same data, with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from threadpoolctl import threadpool_limits
+
+from fedstill import wire
+from fedstill.agent.journal import Journal, Received, Sent
+from fedstill.agreement import Agreement, Terms
+from fedstill.errors import WireError
+from fedstill.members import Member
+from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
+from fedstill.service.blobs import Blobs
+from fedstill.transports.identity import Certificate, Identity
+from fedstill.transports.letters import (
+    COORDINATOR,
+    Header,
+    Letter,
+    Parcel,
+    check,
+    check_payload,
+    read,
+    write,
+)
+
+ENDINGS = ("finished", "failed")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a worker stands on: the terms, their SHA-256, what they name, who it is, and whose letters it takes."""
+
+    terms: Terms
+    digest: str
+    agreement: Agreement
+    identity: Identity
+    coordinator: Certificate
+
+
+class Worker:
+    """Takes part in one run.
+
+    Parameters
+    ----------
+    contract:
+        What holds.
+    member:
+        The enterprise, with its data.
+    journal, blobs:
+        Where letters and payloads are kept.
+    clock:
+        Unix seconds.
+
+    Raises
+    ------
+    ConfigError, DataError, LearnerError, MissingExtra
+        Where the member's learner or data cannot be used.
+    """
+
+    def __init__(
+        self, contract: Contract, member: Member, journal: Journal, blobs: Blobs, clock: Callable[[], float]
+    ) -> None:
+        self.contract = contract
+        self.journal = journal
+        self.ended = ""
+        self.why = ""
+        self._party = member.name
+        self._blobs = blobs
+        self._clock = clock
+        agreement = contract.agreement
+        self.make = agreement.make(member)
+        self.prepared = agreement.prepare(member)
+        self.participant = agreement.build(self.make, self.prepared)()
+        past = journal.received()
+        self.after = past[-1].number if past else 0
+        self._sent = len(journal.sent())
+        self._remember(past)
+
+    def handle(self, parcel: Parcel) -> None:
+        """Take a letter of the coordinator with its payload. Raises WireError where it is not one to follow."""
+        letter = self.checked(parcel.letter)
+        header, payload = letter.header, parcel.payload
+        if payload is None:
+            raise WireError("a letter came without its payload")
+        check_payload(header, payload)
+        if header.number <= self.after:
+            return  # heard before: what follows from it is in the journal
+        if header.number != self.after + 1:
+            raise WireError(f"letter {header.number} came, and {self.after + 1} has not")
+        if header.kind == "frame":
+            self._follow(header, payload)
+        else:
+            self._end(header, payload)
+        self.after = header.number
+
+    def checked(self, data: bytes) -> Letter:
+        """A letter that the coordinator of this run has written to this participant. Raises WireError."""
+        letter = read(data)
+        header = letter.header
+        if header.sender != COORDINATOR or header.to != self._party:
+            raise WireError("it is not from the coordinator to this participant")
+        if header.terms != self.contract.digest:
+            raise WireError("it is about another run, or other terms")
+        check(letter, self.contract.coordinator.verify)
+        return letter
+
+    def unposted(self) -> Sequence[tuple[Sent, bytes]]:
+        """Letters that the coordinator has not confirmed, in order, with their payloads."""
+        return [(one, self._blobs.get(one.digest)) for one in self.journal.sent() if one.posted_at is None]
+
+    def stored(self, digest: str) -> Message | Reply:
+        """A message or reply by its digest, as the journal names it."""
+        return wire.decode(self._blobs.get(digest))
+
+    def _follow(self, header: Header, payload: bytes) -> None:
+        message = wire.decode(payload)
+        if not isinstance(message, Ask | Teach):
+            raise WireError("it is no message to a participant")
+        self._blobs.put(payload)
+        kind = "ask" if isinstance(message, Ask) else "teach"
+        received = Received(header.number, kind, message.round, header.digest, self._clock())
+        reply = self._reply(message)
+        if reply is None:
+            loss = self.participant.losses.get(message.round)
+            self.journal.handled(replace(received, loss=loss))
+            return
+        self.journal.handled(received, self._written(reply))
+
+    def _reply(self, message: Ask | Teach) -> Reply | None:
+        if message.recipe not in self.contract.terms.recipes:
+            if isinstance(message, Teach):
+                raise WireError("a teacher comes with a recipe that the terms do not name")
+            why = "it asks for something that the terms do not name"
+            return Refuse(message.round, self._party, why, message.question)
+        with threadpool_limits(1):  # so that models are the same, byte for byte, on every machine of a kind
+            return self.participant.handle(message)
+
+    def _written(self, reply: Reply) -> Sent:
+        payload = wire.encode(reply)
+        digest, now = self._blobs.put(payload), self._clock()
+        number = self._sent + 1
+        header = Header(self.contract.digest, self._party, COORDINATOR, number, "frame", digest, len(payload), now)
+        letter = write(header, self.contract.identity.sign)
+        self._sent = number
+        what = f"round {reply.round}, question {reply.question}: "
+        what += self._releases() if isinstance(reply, Answer) else f"refusal ({reply.reason})"
+        return Sent(number, what, letter.to_bytes(), digest, len(payload), now)
+
+    def _releases(self) -> str:
+        kinds = {recipe.release for recipe in self.contract.terms.recipes}
+        words = {Kind.LABELS: "soft labels", Kind.SKETCH: "sketch"}
+        return " or ".join(sorted(words.get(kind, str(kind)) for kind in kinds))
+
+    def _end(self, header: Header, payload: bytes) -> None:
+        try:
+            told = json.loads(payload)
+            number, why = int(told["round"]), str(told["why"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise WireError("it does not say how the run has ended") from None
+        self._blobs.put(payload)
+        self.journal.handled(Received(header.number, header.kind, number, header.digest, self._clock()))
+        self.ended, self.why = header.kind, why
+
+    def _remember(self, past: Sequence[Received]) -> None:
+        """Be where the journal ends."""
+        self.participant.losses.update({one.round: one.loss for one in past if one.loss is not None})
+        for one in self._needed(past):
+            if one.kind in ENDINGS:
+                self.ended, self.why = one.kind, str(json.loads(self._blobs.get(one.digest))["why"])
+                continue
+            message = self.stored(one.digest)
+            if isinstance(message, Ask | Teach):
+                self._reply(message)
+        for sent in self.journal.sent():
+            reply = self.stored(sent.digest)
+            if isinstance(reply, Answer | Refuse):
+                self.participant.remember(reply)
+
+    def _needed(self, past: Sequence[Received]) -> list[Received]:
+        """The letters on which its present state stands: with beliefs the last teacher alone, else all."""
+        if not self.contract.agreement.distils:
+            return list(past)
+        taught = [one for one in past if one.kind == "teach"]
+        return [*taught[-1:], *(one for one in past if one.kind in ENDINGS)]

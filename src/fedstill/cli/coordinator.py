@@ -1,0 +1,136 @@
+"""`fedstill coordinator`: what an operator of a consortium does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fedstill.cli.output import print_json, show_time
+
+FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value of the file.")
+EXAMPLES = """\b
+Examples:
+  fedstill coordinator init my-consortium FEDERATION.toml --address https://coordinator.example.org:8443
+  fedstill coordinator invite my-consortium plant-a
+  fedstill coordinator serve my-consortium
+  fedstill coordinator status my-consortium
+"""
+
+
+@click.group(epilog=EXAMPLES)
+def coordinator() -> None:
+    """Coordinate a federation between machines: you, the operator, serve; enterprises connect to you."""
+
+
+@coordinator.command()
+@FOLDER
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--address", required=True, help="Where participants find you: https://host:port")
+@click.option("--database", default="", help="URL of the database  [default: a file in FOLDER]")
+@SET
+def init(folder: Path, file: Path, address: str, database: str, changes: Sequence[str]) -> None:
+    """Make FOLDER with certificates and a database, and draw up the terms that FILE describes."""
+    from fedstill import config
+    from fedstill.service.consortium import found
+
+    described = config.load(file, changes)
+    consortium = found(folder, described, file.parent, address, database)
+    consortium.close()
+    click.echo(f"{folder} is made. Its *.key files let anybody act as the consortium: keep them to yourself.")
+    click.echo("Next:")
+    for table in described.participants:
+        click.echo(f"  fedstill coordinator invite {folder} {table.name}")
+    click.echo(f"  fedstill coordinator serve {folder}")
+
+
+@coordinator.command()
+@FOLDER
+@click.argument("file", type=click.Path(path_type=Path))
+@SET
+def plan(folder: Path, file: Path, changes: Sequence[str]) -> None:
+    """Draw up the terms of the next run, from FILE. Restart `serve` afterwards."""
+    from fedstill import config
+    from fedstill.service.consortium import Consortium
+
+    consortium = Consortium(folder)
+    run = consortium.plan(config.load(file, changes), file.parent)
+    click.echo(f"Run {run.number} is planned; its terms have the SHA-256 {run.terms_digest}.")
+
+
+@coordinator.command()
+@FOLDER
+@click.argument("name")
+@click.option(
+    "--days", type=click.FloatRange(0, min_open=True), default=14, show_default=True, help="Until it expires."
+)
+def invite(folder: Path, name: str, days: float) -> None:
+    """Write an invite for the participant NAME: a file that lets it join, once."""
+    from fedstill.service.consortium import Consortium
+
+    path = Consortium(folder).invite(name, days)
+    click.echo(f"{path}: give it to {name} by a way that nobody else can read; it works once, for {days:g} days.")
+
+
+@coordinator.command()
+@FOLDER
+@click.argument("name")
+def revoke(folder: Path, name: str) -> None:
+    """Let the participant NAME in no more."""
+    from fedstill.service.consortium import Consortium
+
+    Consortium(folder).registry.revoke(name)
+    click.echo(f"{name} is let in no more, within two seconds.")
+
+
+@coordinator.command()
+@FOLDER
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def serve(folder: Path, log_level: str) -> None:
+    """Serve FOLDER's newest run until stopped; started again, it goes on where it was."""
+    import asyncio
+
+    from fedstill.cli.logs import log_as_json
+    from fedstill.service.consortium import Consortium
+    from fedstill.service.serving import serve as run
+
+    log_as_json(log_level)
+    consortium = Consortium(folder)
+    try:
+        asyncio.run(run(consortium, lambda line: click.echo(line, err=True)))
+    finally:
+        consortium.close()
+
+
+@coordinator.command()
+@FOLDER
+@JSON
+def status(folder: Path, as_json: bool) -> None:
+    """Say how far the newest run is."""
+    from fedstill.service.clerk import Bell
+    from fedstill.service.consortium import Consortium
+    from fedstill.service.serving import open_desk
+
+    consortium = Consortium(folder)
+    told = open_desk(consortium, Bell()).status()
+    lease = consortium.store.lease()
+    told["leader"] = lease.owner
+    if as_json:
+        print_json(told)
+        return
+    click.echo(f"{told['federation']}, run {told['run']}: {told['phase']}, round {told['round']} of {told['rounds']}")
+    if told["why"]:
+        click.echo(f"  {told['why']}")
+    click.echo(f"  served by {lease.owner}" if lease.owner else "  not served now")
+    for name, one in told["parties"].items():
+        seen = f"last seen {show_time(one['last_seen'])}" if one["last_seen"] else "not seen yet"
+        heard = ", has answered the open question" if one["heard"] else ""
+        click.echo(f"  {name}: {one['status']}, {seen}{heard}")
+    for closing in told["closings"]:
+        missing = f", missing: {', '.join(closing['missing'])}" if closing["missing"] else ""
+        refused = f", refused: {', '.join(closing['refused'])}" if closing["refused"] else ""
+        taught = "taught" if closing["taught"] else "too few answers"
+        click.echo(f"  round {closing['round']}: {len(closing['answered'])} answers, {taught}{missing}{refused}")

@@ -1,0 +1,120 @@
+"""`fedstill participant`: what an enterprise does to take part in a federation between machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedstill.cli.output import print_json, show_time
+
+FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+EXAMPLES = """\b
+Examples:
+  fedstill participant join plant-a.invite --data meters.csv --learner lightgbm
+  fedstill participant terms plant-a
+  fedstill participant run plant-a
+  fedstill participant log plant-a
+"""
+
+
+@click.group(epilog=EXAMPLES)
+def participant() -> None:
+    """Take part in a federation between machines, with data and models that never leave your site."""
+
+
+@participant.command()
+@click.argument("invite", type=click.Path(path_type=Path))
+@click.option("--data", "file", required=True, type=click.Path(path_type=Path), help="Your readings: CSV or Parquet.")
+@click.option("--learner", default="hist_gradient_boosting", show_default=True, help="Your kind of model.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where you will live  [default: your name, here]")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other key of [[participants]] or [data] in a federation file: timezone=Europe/Berlin, unit=kWh.",
+)
+def join(invite: Path, file: Path, learner: str, folder: Path | None, changes: Sequence[str]) -> None:
+    """Join with INVITE, and show the terms and what would leave your site."""
+    import asyncio
+
+    from fedstill.agent.taking_part import join as joining
+    from fedstill.cli.participating import table_of
+
+    home = asyncio.run(joining(invite, folder, table_of(file, learner, changes)))
+    click.echo(f"{home.folder} is made; {home.folder / 'key.pem'} is your private key.")
+    click.echo(f"Next: look at the terms, and take part if you agree:\n  fedstill participant terms {home.folder}")
+    click.echo(f"  fedstill participant run {home.folder} --accept")
+
+
+@participant.command()
+@FOLDER
+@JSON
+def terms(folder: Path, as_json: bool) -> None:
+    """Show the coordinator's terms, and what would leave your site under them. Sends nothing, trains nothing."""
+    from fedstill.cli.participating import show_terms
+
+    show_terms(folder, as_json=as_json)
+
+
+@participant.command()
+@FOLDER
+@click.option("--accept", is_flag=True, help="Accept the coordinator's terms, where they are new.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
+@JSON
+def run(folder: Path, accept: bool, log_level: str, as_json: bool) -> None:
+    """Take part to the end of the run; stopped and started again, it goes on where it was."""
+    import asyncio
+
+    from fedstill.agent.home import Home
+    from fedstill.agent.taking_part import take_part
+    from fedstill.cli.logs import log_as_json
+    from fedstill.errors import RunError
+
+    log_as_json(log_level)
+    result = asyncio.run(take_part(Home(folder), accept=accept, observe=lambda line: click.echo(line, err=True)))
+    if result.ended == "failed":
+        raise RunError(f"the run has failed: {result.why}", where=str(folder), remedy="Ask the operator")
+    told: dict[str, Any] = {"model": str(result.model), "report": str(result.report), "errors": result.errors}
+    if as_json:
+        print_json(told)
+        return
+    errors = result.errors or {}
+    click.echo(", ".join(f"{way} {value:.4g}" for way, value in errors.items() if value is not None))
+    click.echo(f"Model: {result.model}; report: {result.report}")
+
+
+@participant.command()
+@FOLDER
+@JSON
+def log(folder: Path, as_json: bool) -> None:
+    """List all that has left your site: when, what, how many bytes, by which SHA-256."""
+    from fedstill.cli.participating import left
+
+    told = left(folder)
+    if as_json:
+        print_json(told)
+        return
+    for one in told:
+        when = show_time(one["posted_at"]) if one["posted_at"] else "not sent yet"
+        why = f"; not used: {one['why']}" if one["why"] else ""
+        click.echo(f"{when}  {one['size']:>10} bytes  {one['digest'][:16]}  {one['what']}{why}")
+
+
+@participant.command()
+@FOLDER
+@JSON
+def status(folder: Path, as_json: bool) -> None:
+    """Say where your participant stands, from its own files."""
+    from fedstill.cli.participating import standing
+
+    told = standing(folder)
+    if as_json:
+        print_json(told)
+        return
+    for key, value in told.items():
+        click.echo(f"{key.replace('_', ' ')}: {value}")

@@ -1,0 +1,246 @@
+"""Between requests, which are many and asynchronous, and the desk, which does one thing at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from fedstill.labels import Party
+from fedstill.service.blobs import Blobs
+from fedstill.transports.identity import Role
+from fedstill.transports.letters import Parcel
+
+T = TypeVar("T")
+
+MAX_BATCH = 256
+"""Letters that the desk takes in one go."""
+
+KNOWN_S = 2.0
+"""How long the desk's word on who somebody is holds: a revoked party is out after this time."""
+
+SEEN_S = 2.0
+"""How often the desk is told that a party is there."""
+
+
+class Counter(Protocol):
+    """The coordinator's desk as requests see it. All calls come from one thread."""
+
+    @property
+    def terms(self) -> bytes:
+        """What all have agreed on for this run."""
+        ...
+
+    @property
+    def blobs(self) -> Blobs:
+        """Where payloads lie; used from several threads."""
+        ...
+
+    def who(self, fingerprint: str) -> tuple[Party, Role] | None:
+        """Whose certificate it is: of a party that has joined and is not revoked; else None."""
+        ...
+
+    def enrol(self, token: str, request_pem: bytes) -> tuple[bytes, bytes]:
+        """A certificate for an invitation's token, and the authority's. Raises LinkRefused, and WireError."""
+        ...
+
+    def renew(self, name: Party, request_pem: bytes) -> bytes:
+        """A new certificate for a party, PEM. Raises LinkRefused, and WireError."""
+        ...
+
+    def take(self, batch: Sequence[tuple[Party, bytes, bytes | None]]) -> list[str]:
+        """Take letters of parties with their payloads, None where they lie in `blobs`; durable at the return.
+
+        Returns
+        -------
+        For each "", or why it was not used.
+        """
+        ...
+
+    def letters(self, party: Party, after: int) -> list[Parcel]:
+        """Letters to a party with a number above `after`, in order; a part of them where they are many."""
+        ...
+
+    def reads(self, party: Party, digest: str) -> bool:
+        """Whether a letter to the party names this payload, so that it may fetch it."""
+        ...
+
+    def seen(self, party: Party) -> None:
+        """The party is there."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What goes on, for people: what JSON can say."""
+        ...
+
+
+class Ear:
+    """One request that waits for letters; `open` until it shall wait no longer."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """There may be something new."""
+        self._rung.set()
+
+    def dismiss(self) -> None:
+        """Answer now, with what there is."""
+        self.open = False
+        self._rung.set()
+
+    async def heard(self) -> None:
+        """Wait until one of the two."""
+        await self._rung.wait()
+        self._rung.clear()
+
+
+class Bell:
+    """Wakes requests that wait for letters. The desk rings it, from its own thread, once letters are written.
+
+    Parameters
+    ----------
+    ears_per_party:
+        How many requests of one party wait at the same time; one more ends the oldest.
+    """
+
+    def __init__(self, ears_per_party: int = 4) -> None:
+        self._most = ears_per_party
+        self._ears: defaultdict[Party, list[Ear]] = defaultdict(list)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def announce(self, parties: Iterable[Party]) -> None:
+        """There are new letters for these parties. May be called from any thread."""
+        # Without a loop nobody listens yet. Who begins to listen looks for letters afterwards, and so misses none.
+        self._tell(self._ring, tuple(parties))
+
+    def close(self) -> None:
+        """Let all who wait go, now and from now on. May be called from any thread."""
+        self._closed = True
+        self._tell(self._dismiss)
+
+    @contextmanager
+    def listening(self, party: Party) -> Iterator[Ear]:
+        """Hear what is announced for a party. Look for letters after entering, not before."""
+        self._loop = asyncio.get_running_loop()
+        ear, ears = Ear(), self._ears[party]
+        ears.append(ear)
+        if self._closed:
+            ear.dismiss()
+        for oldest in ears[: -self._most]:
+            oldest.dismiss()
+        try:
+            yield ear
+        finally:
+            ears.remove(ear)
+            if not ears:
+                self._ears.pop(party, None)
+
+    @property
+    def ears(self) -> int:
+        """How many listen."""
+        return sum(map(len, self._ears.values()))
+
+    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _ring(self, parties: Iterable[Party]) -> None:
+        for party in parties:
+            for ear in self._ears.get(party, ()):
+                ear.ring()
+
+    def _dismiss(self) -> None:
+        for ears in self._ears.values():
+            for ear in ears:
+                ear.dismiss()
+
+
+class Clerk:
+    """Brings requests to the desk, in the one thread in which it works.
+
+    Parameters
+    ----------
+    counter:
+        The desk.
+    clock:
+        Seconds by a clock that never goes back.
+    """
+
+    def __init__(self, counter: Counter, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counter = counter
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._waiting: list[tuple[tuple[Party, bytes, bytes | None], asyncio.Future[str]]] = []
+        self._taking: asyncio.Task[None] | None = None
+        self._known: dict[str, tuple[float, tuple[Party, Role] | None]] = {}
+        self._seen: dict[Party, float] = {}
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in the desk's thread, when its turn comes."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def take(self, party: Party, letter: bytes, payload: bytes | None) -> str:
+        """Give the desk a letter; returns its verdict.
+
+        Letters that come while the desk is busy wait and are taken in one go, so that they share a transaction and its
+        way to the disk (group commit: DeWitt et al. 1984, doi:10.1145/602259.602261).
+        """
+        verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(((party, letter, payload), verdict))
+        if self._taking is None:
+            self._taking = asyncio.create_task(self._take_all())
+        return await verdict
+
+    async def who(self, fingerprint: str) -> tuple[Party, Role] | None:
+        """Whose certificate it is; true within the last two seconds."""
+        now = self._clock()
+        until, answer = self._known.get(fingerprint, (now, None))
+        if until > now:
+            return answer
+        answer = await self.call(self.counter.who, fingerprint)
+        if len(self._known) >= 10_000:
+            self._known.clear()
+        self._known[fingerprint] = (now + KNOWN_S, answer)
+        return answer
+
+    async def seen(self, party: Party) -> None:
+        """Tell the desk that a party is there, if it has not just been told."""
+        now = self._clock()
+        if now - self._seen.get(party, -SEEN_S) >= SEEN_S:
+            self._seen[party] = now
+            await self.call(self.counter.seen, party)
+
+    async def close(self) -> None:
+        """Wait until the desk is done with what it has begun; whoever asks then gets a RuntimeError."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _take_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                await self._take([letter for letter, _ in batch], [verdict for _, verdict in batch])
+        finally:
+            self._taking = None
+
+    async def _take(
+        self, letters: list[tuple[Party, bytes, bytes | None]], verdicts: list[asyncio.Future[str]]
+    ) -> None:
+        try:
+            said = await self.call(self.counter.take, letters)
+            if len(said) != len(letters):
+                raise RuntimeError(f"the desk gave {len(said)} verdicts about {len(letters)} letters")
+        except Exception as fault:  # whatever it is, each of those who wait must hear of it
+            for verdict in verdicts:
+                if not verdict.done():  # who waited may be gone
+                    verdict.set_exception(fault)
+        else:
+            for verdict, why in zip(verdicts, said, strict=True):
+                if not verdict.done():
+                    verdict.set_result(why)

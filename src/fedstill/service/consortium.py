@@ -1,0 +1,189 @@
+"""An operator's folder: what makes a consortium, and how it comes to be.
+
+consortium.toml      address, database, limits: the operator's to change
+authority.pem  authority.key  coordinator.pem  coordinator.key  server.pem  server.key
+store.db  payloads/  invites/
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import tomli_w
+
+from fedstill.agreement import read_terms
+from fedstill.config import FederationFile, convert, read_toml
+from fedstill.errors import ConfigError
+from fedstill.files import write_whole
+from fedstill.round import Phase
+from fedstill.service.blobs import Blobs
+from fedstill.service.charter import draw_up
+from fedstill.service.desk import convene
+from fedstill.service.invites import FORMAT, Invite
+from fedstill.service.limits import Limits
+from fedstill.service.registry import CERTIFICATE_DAYS, Registry
+from fedstill.service.store import Store
+from fedstill.service.tables import RunRow
+from fedstill.transports.identity import Authority, Identity, Role
+from fedstill.transports.letters import COORDINATOR
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`consortium.toml`.
+
+    Attributes
+    ----------
+    name:
+        Of the consortium.
+    address:
+        Where participants find it: https://host:port
+    listen:
+        The address of this machine to listen at; the port is that of `address`.
+    database:
+        URL; "" is store.db in the folder.
+    limits:
+        See `service.limits.Limits`.
+    """
+
+    name: str
+    address: str
+    listen: str = "0.0.0.0"  # noqa: S104 - a server is there to be reached
+    database: str = ""
+    limits: Limits = msgspec.field(default_factory=Limits)
+
+
+class Consortium:
+    """The folder of a consortium that has been founded.
+
+    Raises
+    ------
+    ConfigError
+        Where the folder holds none, or a file of it is missing or wrong.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        raw = read_toml(folder / "consortium.toml", "Run `fedstill coordinator init` first")
+        self.settings: Settings = convert(raw, Settings, str(folder / "consortium.toml"))
+        self.authority = Authority.from_pem(self._file("authority.key"), self._file("authority.pem"))
+        self.identity = Identity.from_pem(self._file("coordinator.key"), self._file("coordinator.pem"))
+        self.blobs = Blobs(folder / "payloads", self.settings.limits.max_payload_bytes)
+        self.store = Store.open(self.settings.database or f"sqlite:///{folder / 'store.db'}")
+        self.registry = Registry(self.store, self.authority, time.time)
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def invite(self, name: str, days: float) -> Path:
+        """Write an invite for a participant; returns the file. Raises ConfigError."""
+        known = {party for run in self.store.runs()[-1:] for party in _parties(run)}
+        if name not in known:
+            raise ConfigError(
+                f"'{name}' is not named in the federation file",
+                where="participants",
+                remedy=f"Named there are: {', '.join(sorted(known))}",
+            )
+        token = self.registry.invite(name, Role.PARTICIPANT, days)
+        invite = Invite(
+            format=FORMAT,
+            federation=self.settings.name,
+            name=name,
+            address=self.settings.address,
+            token=token,
+            expires=time.time() + 86_400 * days,
+            authority=self.authority.cert_pem.decode(),
+            coordinator=self._file("coordinator.pem").decode(),
+        )
+        path = self.folder / "invites" / f"{name}.invite"
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, msgspec.json.format(msgspec.json.encode(invite)), private=True)
+        return path
+
+    def plan(self, file: FederationFile, folder: Path) -> RunRow:
+        """Draw up the terms of the next run. Raises ConfigError, also where a run is under way."""
+        runs = self.store.runs()
+        if runs and runs[-1].phase == Phase.OPEN:
+            raise ConfigError(f"run {runs[-1].number} is under way", where=str(self.folder), remedy="Let it end first")
+        number = runs[-1].number + 1 if runs else 1
+        return convene(self.store, self.blobs, draw_up(file, folder, number), time.time())
+
+    def _file(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be read: {error.strerror}",
+                where=str(self.folder / name),
+                remedy="Restore it from a backup of this folder",
+            ) from None
+
+
+def found(folder: Path, file: FederationFile, file_folder: Path, address: str, database: str = "") -> Consortium:
+    """Make a consortium's folder: certificates, database, and the terms of its first run.
+
+    Parameters
+    ----------
+    folder:
+        It must not exist, or be empty.
+    file, file_folder:
+        The federation file and where it lies.
+    address:
+        https://host:port, where participants will find the coordinator.
+    database:
+        URL of another database than a file in the folder.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Where the folder is taken, or address or federation file cannot be used; nothing is left behind then.
+    """
+    host = checked_address(address)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError("this folder is not empty", where=str(folder), remedy="Name another one")
+    draw_up(file, file_folder, 1)  # whatever is wrong shows before anything is made
+    now = datetime.now(UTC)
+    name = file.name or folder.name
+    authority = Authority.create(name, now)
+    coordinator, server = Identity.create(), Identity.create("p256")
+    certificates = {
+        "authority": authority.cert_pem,
+        "coordinator": authority.certify(
+            coordinator.request_pem(COORDINATOR), COORDINATOR, Role.COORDINATOR, now, CERTIFICATE_DAYS
+        ),
+        "server": authority.certify(
+            server.request_pem(host), COORDINATOR, Role.SERVER, now, CERTIFICATE_DAYS, addresses=[host]
+        ),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {"authority": authority.key_pem, "coordinator": coordinator.key_pem, "server": server.key_pem}
+    for key, pem in keys.items():
+        write_whole(folder / f"{key}.key", pem, private=True)
+        write_whole(folder / f"{key}.pem", certificates[key])
+    settings = {"name": name, "address": address} | ({"database": database} if database else {})
+    write_whole(folder / "consortium.toml", tomli_w.dumps(settings).encode())
+    consortium = Consortium(folder)
+    consortium.plan(msgspec.structs.replace(file, name=name), file_folder)
+    return consortium
+
+
+def checked_address(address: str) -> str:
+    """The host of https://host:port. Raises ConfigError."""
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme == "https" and parts.hostname and parts.port and not parts.path.strip("/")
+    except ValueError:
+        good = False
+    if not good or parts.hostname is None:
+        raise ConfigError(
+            f"'{address}' is no address", where="--address", remedy="Write it as https://coordinator.example.org:8443"
+        )
+    return parts.hostname
+
+
+def _parties(run: RunRow) -> tuple[str, ...]:
+    return read_terms(run.terms).parties

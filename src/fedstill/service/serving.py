@@ -1,0 +1,112 @@
+"""Runs a consortium's coordinator until it is told to stop: lead, open the desk, serve, keep time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from fedstill.errors import ConfigError
+from fedstill.service.api import create_app
+from fedstill.service.clerk import Bell, Clerk
+from fedstill.service.consortium import Consortium
+from fedstill.service.databases import StoreError
+from fedstill.service.desk import Desk
+from fedstill.service.server import Server
+
+LOG = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+"""How often a coordinator says that it leads, and looks at the time."""
+
+STALE_S = 3.0
+"""Silence after which another one takes the lead."""
+
+
+async def serve(consortium: Consortium, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Serve the newest run until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    consortium:
+        Whose.
+    tell:
+        Told in a line what an operator should see.
+
+    Raises
+    ------
+    ConfigError
+        Where the port cannot be had.
+    NotLeading
+        Where another coordinator has taken over.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if not await _lead(consortium, stopping, tell):
+        return
+    bell = Bell()
+    desk = open_desk(consortium, bell)
+    app = create_app(desk, bell=bell, limits=consortium.settings.limits)
+    server = Server(
+        app,
+        bell,
+        host=consortium.settings.listen,
+        port=urlsplit(consortium.settings.address).port or 443,
+        certificate=consortium.folder / "server.pem",
+        key=consortium.folder / "server.key",
+        authority_pem=consortium.authority.cert_pem,
+        limits=consortium.settings.limits,
+    )
+    serving = asyncio.create_task(server.serve())
+    beating = asyncio.create_task(_beat(app.state.house.clerk, desk))
+    stopped = asyncio.create_task(stopping.wait())
+    tell(f"run {desk.status()['run']} is served at {consortium.settings.address}")
+    done, _ = await asyncio.wait({serving, beating, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    beating.cancel()
+    stopped.cancel()
+    server.stop()
+    await asyncio.gather(serving, return_exceptions=True)
+    for task in done - {stopped}:
+        task.result()  # raises what ended it
+    consortium.store.release()
+
+
+def open_desk(consortium: Consortium, bell: Bell) -> Desk:
+    """The desk of the newest run. Raises ConfigError where there is none."""
+    runs = consortium.store.runs()
+    if not runs:
+        raise ConfigError(
+            "no run is planned", where=str(consortium.folder), remedy="Plan one: fedstill coordinator plan"
+        )
+    return Desk(consortium.store, consortium.blobs, runs[-1], consortium.identity, consortium.registry, bell.announce)
+
+
+async def _lead(consortium: Consortium, stopping: asyncio.Event, tell: Callable[[str], None]) -> bool:
+    """Take the lead, however long that takes; whether it was taken before being stopped."""
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    waiting = False
+    while not stopping.is_set():
+        if consortium.store.lead(owner, time.time(), STALE_S):
+            return True
+        if not waiting:
+            tell(f"another coordinator leads ({consortium.store.lease().owner}); waiting until it falls silent")
+        waiting = True
+        await asyncio.wait({asyncio.create_task(stopping.wait())}, timeout=BEAT_S / 4)
+    return False
+
+
+async def _beat(clerk: Clerk, desk: Desk) -> None:
+    while True:
+        try:
+            await clerk.call(desk.beat)
+            await clerk.call(desk.tick)
+        except StoreError as error:  # a database may come back; until then nothing is taken, and so nothing is lost
+            LOG.error("the database fails", extra={"why": str(error)})
+        await asyncio.sleep(BEAT_S)

@@ -1,0 +1,321 @@
+"""What a coordinator must not forget, in SQLite or PostgreSQL: parties, invitations, runs, events, letters, its lead.
+
+Everything is written in transactions, one at a time, also between processes: SQLite by BEGIN IMMEDIATE, PostgreSQL by a
+lock on the row of the lease. A transaction begins with a look at this row, so that of two coordinators on one database
+the one that has lost the lead can write nothing more, however long it slept (fencing: Gray and Cheriton 1989,
+doi:10.1145/74850.74870; Kleppmann 2017, Designing Data-Intensive Applications, chapter 8).
+
+SQLite runs with a write-ahead log and synchronous=FULL, PostgreSQL with what its server is set to (by default as safe):
+what a block of `Store.writing` has written is on the disk when the block has ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from fedstill.errors import ConfigError, RunError
+from fedstill.service import migrations, tables
+from fedstill.service.chain import GENESIS, Record, link
+from fedstill.service.databases import engine as make_engine
+from fedstill.service.databases import failures
+from fedstill.service.reads import LEASE, Reads, first
+from fedstill.service.tables import (
+    INVITED,
+    JOINED,
+    REVOKED,
+    STATUSES,
+    Invitation,
+    Lease,
+    LetterRow,
+    PartyRow,
+    RunRow,
+)
+
+
+class NotLeading(RunError):  # noqa: N818 - says what is the matter
+    """Another process leads now, or nobody does: this one must not write."""
+
+
+class Writer(Reads):
+    """One transaction of `Store.writing`: reads see what it has written so far.
+
+    Parties and invitations can also be written by who has never led (an operator at the command line, while the
+    coordinator runs). Runs, events and letters belong to the one that leads, if there is one: others get NotLeading.
+    """
+
+    def __init__(self, connection: sa.Connection, rival: NotLeading | None) -> None:
+        self._connection = connection
+        self._rival = rival
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        return self._connection.execute(query).mappings().all()
+
+    def _lead(self) -> None:
+        if self._rival is not None:
+            raise self._rival
+
+    def _known(self, name: str) -> PartyRow:
+        party = self.party(name)
+        if party is None:
+            raise ConfigError(f"there is no party '{name}'")
+        return party
+
+    def _set_party(self, name: str, **values: Any) -> None:
+        self._known(name)
+        self._connection.execute(sa.update(tables.parties).where(tables.parties.c.name == name).values(values))
+
+    # ---- parties
+
+    def add_party(self, name: str, role: str) -> None:
+        """Add a party, as invited. Raises ConfigError where there is one of this name."""
+        if self.party(name) is not None:
+            raise ConfigError(f"there is a party '{name}' already")
+        row = {"name": name, "role": role, "status": INVITED, "certificate": "", "fingerprint": ""}
+        self._connection.execute(sa.insert(tables.parties), row)
+
+    def join(self, name: str, certificate: str, fingerprint: str, now: float) -> None:
+        """A party has joined, with this certificate (PEM) and no other. Raises ConfigError."""
+        self._set_party(name, status=JOINED, joined_at=now)
+        self._connection.execute(sa.delete(tables.fingerprints).where(tables.fingerprints.c.party == name))
+        self.renew(name, certificate, fingerprint)
+
+    def renew(self, name: str, certificate: str, fingerprint: str) -> None:
+        """A party has a new certificate; older ones still count, since this one may not have reached it."""
+        other = self.party_of(fingerprint)
+        if other is not None and other.name != name:
+            raise ConfigError(f"the certificate {fingerprint} belongs to '{other.name}'")
+        self._set_party(name, certificate=certificate, fingerprint=fingerprint)
+        if other is None:
+            self._connection.execute(sa.insert(tables.fingerprints), {"fingerprint": fingerprint, "party": name})
+
+    def set_status(self, name: str, status: str) -> None:
+        """Make a party one of `STATUSES`: revoke it, or take that back. Raises ConfigError."""
+        if status not in STATUSES:
+            raise ConfigError(f"a party cannot be '{status}'", remedy=f"It can be {', '.join(STATUSES)}")
+        self._set_party(name, status=status)
+
+    def seen(self, name: str, now: float) -> None:
+        """A party has been heard of."""
+        self._set_party(name, last_seen=now)
+
+    # ---- invitations
+
+    def add_invitation(self, token_hash: str, party: str, role: str, expires: float) -> None:
+        """Invite a party, which is added where it is not known. Raises ConfigError."""
+        known = self.party(party)
+        if known is None:
+            self.add_party(party, role)
+        elif known.status == REVOKED:
+            raise ConfigError(f"'{party}' has been revoked", remedy="Take that back first, or invite it by a new name")
+        elif known.role != role:
+            raise ConfigError(f"'{party}' is a {known.role}, and is invited as a {role}")
+        row = {"token_hash": token_hash, "party": party, "role": role, "expires": expires, "used_by": ""}
+        self._connection.execute(sa.insert(tables.invitations), row)
+
+    def take_invitation(self, token_hash: str, now: float, used_by: str = "") -> tuple[Invitation | None, str]:
+        """Use an invitation, once.
+
+        Parameters
+        ----------
+        token_hash:
+            SHA-256 of the token, so that who reads the database cannot join.
+        now:
+            Unix seconds.
+        used_by:
+            What it is used with (the digest of the certificate request). Who comes with the same once more, because
+            the answer got lost, is let in again; empty: never.
+
+        Returns
+        -------
+        The invitation and ""; or None and the reason.
+        """
+        invitations = tables.invitations
+        mine = invitations.c.token_hash == token_hash
+        found = first(Invitation, self._rows(sa.select(invitations).where(mine)))
+        if found is None:
+            return None, "there is no such invitation"
+        if self._known(found.party).status == REVOKED:
+            return None, f"'{found.party}' has been revoked"
+        if found.expires <= now:
+            return None, "the invitation is too old"
+        if found.used_at is not None:
+            again = used_by != "" and used_by == found.used_by
+            return (found, "") if again else (None, "the invitation has been used")
+        self._connection.execute(sa.update(invitations).where(mine).values(used_at=now, used_by=used_by))
+        return found, ""
+
+    # ---- runs, events, letters
+
+    def add_run(self, terms: bytes, started_at: float, phase: str) -> RunRow:
+        """Begin a run; its number is one above the last."""
+        self._lead()
+        last = self._rows(sa.select(sa.func.max(tables.runs.c.number).label("last")))[0]["last"] or 0
+        run = RunRow(last + 1, hashlib.sha256(terms).hexdigest(), terms, started_at, None, phase)
+        self._connection.execute(sa.insert(tables.runs), vars(run))
+        return run
+
+    def set_run(self, number: int, phase: str, ended_at: float | None = None) -> None:
+        """Say how far a run is, and when it ended if it did. Raises ConfigError where there is no such run."""
+        self._lead()
+        ended = {} if ended_at is None else {"ended_at": ended_at}
+        change = sa.update(tables.runs).where(tables.runs.c.number == number).values(phase=phase, **ended)
+        if self._connection.execute(change).rowcount == 0:
+            raise ConfigError(f"there is no run {number}")
+
+    def append(self, run: int | None, kind: str, at: float, body: bytes) -> Record:
+        """Add an event to the chain; `run` is None where it belongs to no run."""
+        self._lead()
+        head = self.head()
+        previous, last = (head.hash, head.seq) if head else (GENESIS, 0)
+        record = link(previous, last + 1, run, kind, at, body)
+        self._connection.execute(sa.insert(tables.events), vars(record))
+        return record
+
+    def add_letter(self, to: str, run: int, number: int, letter: bytes, digest: str, size: int, seq: int) -> None:
+        """Put a letter where a party finds it, caused by the event `seq`."""
+        self._lead()
+        row = LetterRow(to, run, number, letter, digest, size, seq)
+        self._connection.execute(sa.insert(tables.letters), vars(row))
+
+
+class Store(Reads):
+    """A database; made by `open`. Reading is free, also from other threads; writing is one block at a time."""
+
+    def __init__(self, engine: sa.Engine, place: str) -> None:
+        self.place = place
+        self._engine = engine
+        self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._epoch: int | None = None  # of the lead that this process took last
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Open a database, and create or upgrade its tables.
+
+        Parameters
+        ----------
+        url:
+            ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``postgresql://user:password@host/database``.
+
+        Raises
+        ------
+        ConfigError
+            Where the URL cannot be, the database cannot be used, or a newer fedstill has written it.
+        MissingExtra
+            Where the driver of PostgreSQL is not installed.
+        """
+        engine, place = make_engine(url)
+        store = cls(engine, place)
+        try:
+            with store._transaction(store._writes) as connection:
+                migrations.upgrade(connection, place)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close all connections. Gives no lead away."""
+        self._engine.dispose()
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        with self._transaction(self._engine) as connection:
+            return connection.execute(query).mappings().all()
+
+    @contextmanager
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with failures(self.place), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """One transaction: all of the block is durable when it has ended; nothing, where it raised.
+
+        Blocks of one process must not lie in one another.
+
+        Raises
+        ------
+        NotLeading
+            At the beginning, where this process has led and no longer does.
+        StoreError
+            Where the database fails. Where it fails while the block ends, only reading tells whether it was written.
+        """
+        with self._transaction(self._writes) as connection:
+            lease = _locked(connection)
+            if self._epoch is None:
+                rival = _not_leading(lease.owner, self.place) if lease.owner else None
+            else:
+                self._check(lease)
+                rival = None
+            yield Writer(connection, rival)
+
+    def _check(self, lease: Lease) -> None:
+        if lease.epoch != self._epoch or not lease.owner:
+            raise _not_leading(lease.owner, self.place)
+
+    # ---- leadership
+
+    def lead(self, owner: str, now: float, stale_s: float) -> bool:
+        """Take the lead, where nobody has it, its owner was not heard of for `stale_s` seconds, or `owner` has it.
+
+        From then on whoever led before, be it an earlier process of the same owner, cannot write any more.
+
+        Parameters
+        ----------
+        owner:
+            A name, not empty, that no other process uses at the same time.
+        now:
+            Unix seconds. Clocks decide when a lead goes over; that two never write does not hang on them.
+        stale_s:
+            At least several times the pause between two calls of `beat`.
+
+        Returns
+        -------
+        Whether this process leads.
+        """
+        if not owner:
+            raise ValueError("who leads has a name")
+        with self._transaction(self._writes) as connection:
+            lease = _locked(connection)
+            if lease.owner not in ("", owner) and now - lease.beat < stale_s:
+                return False
+            _set_lease(connection, Lease(lease.epoch + 1, owner, now))
+        self._epoch = lease.epoch + 1
+        return True
+
+    def beat(self, now: float) -> None:
+        """Say that this process still leads. Raises NotLeading where it does not."""
+        with self._transaction(self._writes) as connection:
+            lease = _locked(connection)
+            self._check(lease)
+            _set_lease(connection, Lease(lease.epoch, lease.owner, now))
+
+    def release(self) -> None:
+        """Give the lead away, if this process has it; it cannot write then until it leads again."""
+        with self._transaction(self._writes) as connection:
+            lease = _locked(connection)
+            if lease.epoch == self._epoch:
+                _set_lease(connection, Lease(lease.epoch, "", lease.beat))
+
+
+def _not_leading(owner: str, place: str) -> NotLeading:
+    who = f"'{owner}' leads" if owner else "nobody leads"
+    return NotLeading(
+        f"this process may not write: {who} now",
+        where=place,
+        remedy="Stop it, or let it take the lead again and read what has happened since",
+    )
+
+
+def _locked(connection: sa.Connection) -> Lease:
+    """The lease; from here to the end of the transaction nobody else writes."""
+    row = connection.execute(sa.select(*LEASE).with_for_update()).mappings().one()
+    return Lease(**row)
+
+
+def _set_lease(connection: sa.Connection, lease: Lease) -> None:
+    connection.execute(sa.update(tables.leadership).values(vars(lease)))

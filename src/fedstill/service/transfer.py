@@ -1,0 +1,153 @@
+"""Bodies of requests as they come, and payloads in pieces: nothing here holds a whole payload in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from io import BufferedReader
+
+from fedstill.errors import WireError
+from fedstill.service.blobs import Blobs
+from fedstill.service.gate import Gone, Receive, Refused
+from fedstill.service.limits import Limits
+
+PIECE_BYTES = 256 * 1024
+"""What is read from or written to a payload's file at once."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """The body of a request.
+
+    Attributes
+    ----------
+    receive:
+        As ASGI has it.
+    declared:
+        What the request says of its length, as it stands in its headers; empty where it says nothing.
+    limits:
+        How long it may take.
+    """
+
+    receive: Receive
+    declared: str
+    limits: Limits
+
+    async def pieces(self, max_bytes: int, within_s: float) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises
+        ------
+        Refused
+            Where it is too large (before any of it is read, if it says so) or too slow.
+        Gone
+            Where it is cut off.
+        """
+        too_large = Refused(413, f"the body is over the bound of {max_bytes} bytes", "Send less")
+        if self.declared.isdigit() and int(self.declared) > max_bytes:
+            raise too_large
+        clock = asyncio.get_running_loop().time
+        end, read_bytes, more = clock() + within_s, 0, True
+        while more:
+            try:
+                async with asyncio.timeout(min(self.limits.body_s, end - clock())):
+                    message = await self.receive()
+            except TimeoutError:
+                raise Refused(408, "the body comes too slowly", "Send it in smaller pieces") from None
+            if message["type"] == "http.disconnect":
+                raise Gone
+            piece = message.get("body", b"")
+            read_bytes += len(piece)
+            if read_bytes > max_bytes:
+                raise too_large
+            yield piece
+            more = message.get("more_body", False)
+
+    async def whole(self, max_bytes: int) -> bytes:
+        """A small body. Raises as `pieces` does."""
+        data = bytearray()
+        async for piece in self.pieces(max_bytes, self.limits.body_s):
+            data += piece
+        return bytes(data)
+
+
+async def append(body: Body, blobs: Blobs, digest: str, at: int, max_bytes: int, count: Callable[[int], None]) -> None:
+    """Write a body behind the first `at` bytes of a payload. What came before it broke off stays.
+
+    Parameters
+    ----------
+    body, blobs:
+        From where to where.
+    digest, at:
+        Of which payload, behind how many bytes.
+    max_bytes:
+        Of the whole payload.
+    count:
+        Told how many bytes were written, each time.
+
+    Raises
+    ------
+    Refused
+        409 where the piece does not fit what is here; and as `Body.pieces` does.
+    Gone
+        Where the body is cut off.
+    """
+    present = await asyncio.to_thread(blobs.offset, digest)
+    if at != present or await asyncio.to_thread(blobs.has, digest):
+        raise _misfit(f"the piece begins at byte {at}, where {present} are here", present)
+    fault: Exception | None = None
+    block = bytearray()
+    try:
+        async for piece in body.pieces(max_bytes - at, body.limits.transfer_s):
+            block += piece
+            if len(block) >= PIECE_BYTES:
+                written, block = block, bytearray()
+                at = await _write(blobs, digest, at, written)
+                count(len(written))
+    except (Gone, Refused) as error:
+        fault = error
+    if block:
+        await _write(blobs, digest, at, block)
+        count(len(block))
+    if fault is not None:
+        raise fault
+
+
+async def finish(blobs: Blobs, digest: str) -> None:
+    """Check a payload of which all is here; it is on the disk when this returns.
+
+    Raises
+    ------
+    WireError
+        Where it has another digest; it is deleted then.
+    Refused
+        409 where somebody else is about to send the same payload.
+    """
+    try:
+        await asyncio.to_thread(blobs.finish, digest)
+    except WireError as error:
+        present = await asyncio.to_thread(blobs.offset, digest)
+        if present:
+            raise _misfit(error.what, present) from None
+        raise
+
+
+async def content(file: BufferedReader, start: int) -> AsyncIterator[bytes]:
+    """What a file holds from a byte on; closes it."""
+    with file:
+        await asyncio.to_thread(file.seek, start)
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+            yield piece
+
+
+async def _write(blobs: Blobs, digest: str, at: int, block: bytearray) -> int:
+    try:
+        await asyncio.to_thread(blobs.append, digest, at, memoryview(block))
+    except WireError as error:
+        raise _misfit(error.what, await asyncio.to_thread(blobs.offset, digest)) from None
+    return at + len(block)
+
+
+def _misfit(error: str, present: int) -> Refused:
+    return Refused(409, error, f"Go on from byte {present}", {"Upload-Offset": str(present)})
