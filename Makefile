@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch check format clean
+.PHONY: help demo demo-network soak test test-torch check format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,6 +18,12 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Run twelve enterprises on real load profiles; the report lies in runs/demo
 	$(BIN)/fedstill demo --out runs/demo
+
+demo-network: $(READY) ## Run a coordinator and three participants as processes, over HTTPS
+	$(BIN)/python examples/demo_network.py
+
+soak: $(READY) ## Run 100,000 schedules of faults on a simulated clock; takes hours
+	$(BIN)/python tests/service/simulation.py --schedules 100000
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n auto

@@ -86,8 +86,7 @@ async def turn(
     """Send what has not been sent, and take what has come. Raises what `work` does, and LinkDown."""
     await _post(worker, link, clock, observe)
     for parcel in await link.letters(worker.after, patience.poll_s):
-        observe(f"letter {worker.after + 1}")
-        await asyncio.to_thread(worker.handle, await _whole(worker, link, parcel))
+        observe(await asyncio.to_thread(worker.handle, await _whole(worker, link, parcel)))
         await _post(worker, link, clock, observe)
 
 

@@ -84,22 +84,26 @@ class Worker:
         self._sent = len(journal.sent())
         self._remember(past)
 
-    def handle(self, parcel: Parcel) -> None:
-        """Take a letter of the coordinator with its payload. Raises WireError where it is not one to follow."""
+    def handle(self, parcel: Parcel) -> str:
+        """Take a letter of the coordinator with its payload, and say what it was about.
+
+        Raises
+        ------
+        WireError
+            Where it is not one to follow.
+        """
         letter = self.checked(parcel.letter)
         header, payload = letter.header, parcel.payload
         if payload is None:
             raise WireError("a letter came without its payload")
         check_payload(header, payload)
         if header.number <= self.after:
-            return  # heard before: what follows from it is in the journal
+            return "a letter that was heard before"  # what follows from it is in the journal
         if header.number != self.after + 1:
             raise WireError(f"letter {header.number} came, and {self.after + 1} has not")
-        if header.kind == "frame":
-            self._follow(header, payload)
-        else:
-            self._end(header, payload)
+        told = self._follow(header, payload) if header.kind == "frame" else self._end(header, payload)
         self.after = header.number
+        return told
 
     def checked(self, data: bytes) -> Letter:
         """A letter that the coordinator of this run has written to this participant. Raises WireError."""
@@ -120,7 +124,7 @@ class Worker:
         """A message or reply by its digest, as the journal names it."""
         return wire.decode(self._blobs.get(digest))
 
-    def _follow(self, header: Header, payload: bytes) -> None:
+    def _follow(self, header: Header, payload: bytes) -> str:
         message = wire.decode(payload)
         if not isinstance(message, Ask | Teach):
             raise WireError("it is no message to a participant")
@@ -131,8 +135,11 @@ class Worker:
         if reply is None:
             loss = self.participant.losses.get(message.round)
             self.journal.handled(replace(received, loss=loss))
-            return
+            return (
+                f"round {message.round}: taught" if loss is not None else f"round {message.round}: no use of a teacher"
+            )
         self.journal.handled(received, self._written(reply))
+        return f"round {message.round}: asked"
 
     def _reply(self, message: Ask | Teach) -> Reply | None:
         if message.recipe not in self.contract.terms.recipes:
@@ -159,7 +166,7 @@ class Worker:
         words = {Kind.LABELS: "soft labels", Kind.SKETCH: "sketch"}
         return " or ".join(sorted(words.get(kind, str(kind)) for kind in kinds))
 
-    def _end(self, header: Header, payload: bytes) -> None:
+    def _end(self, header: Header, payload: bytes) -> str:
         try:
             told = json.loads(payload)
             number, why = int(told["round"]), str(told["why"])
@@ -168,6 +175,7 @@ class Worker:
         self._blobs.put(payload)
         self.journal.handled(Received(header.number, header.kind, number, header.digest, self._clock()))
         self.ended, self.why = header.kind, why
+        return f"the run has {header.kind}" + (f": {why}" if why else "")
 
     def _remember(self, past: Sequence[Received]) -> None:
         """Be where the journal ends."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fedstill.cli.output import print_json, show_time
+from fedstill.cli.output import need_network, print_json, show_time
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
@@ -24,6 +24,7 @@ Examples:
 @click.group(epilog=EXAMPLES)
 def coordinator() -> None:
     """Coordinate a federation between machines: you, the operator, serve; enterprises connect to you."""
+    need_network()
 
 
 @coordinator.command()
@@ -91,18 +92,9 @@ def revoke(folder: Path, name: str) -> None:
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def serve(folder: Path, log_level: str) -> None:
     """Serve FOLDER's newest run until stopped; started again, it goes on where it was."""
-    import asyncio
+    from fedstill.cli.coordinating import serve as run
 
-    from fedstill.cli.logs import log_as_json
-    from fedstill.service.consortium import Consortium
-    from fedstill.service.serving import serve as run
-
-    log_as_json(log_level)
-    consortium = Consortium(folder)
-    try:
-        asyncio.run(run(consortium, lambda line: click.echo(line, err=True)))
-    finally:
-        consortium.close()
+    run(folder, log_level)
 
 
 @coordinator.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import fedstill
+from fedstill.cli.audit import audit
 from fedstill.cli.coordinator import coordinator
 from fedstill.cli.data import data
 from fedstill.cli.output import print_json
@@ -73,7 +74,7 @@ def cli() -> None:
     """Federated distillation: better energy models together, without showing each other the data."""
 
 
-for group in (data, coordinator, participant):
+for group in (data, coordinator, participant, audit):
     cli.add_command(group)
 
 

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any
 
 import click
 import msgspec
+
+from fedstill.errors import MissingExtra
+
+NETWORK = (
+    "aiohttp",
+    "alembic",
+    "cryptography",
+    "fastapi",
+    "httptools",
+    "prometheus_client",
+    "sqlalchemy",
+    "tomli_w",
+    "uvicorn",
+)
 
 
 def print_json(value: Any) -> None:
@@ -17,3 +32,13 @@ def print_json(value: Any) -> None:
 def show_time(at: float) -> str:
     """Unix seconds as a clock time where the reader is."""
     return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def need_network() -> None:
+    """Raise MissingExtra where a package of the extra `network` is not installed."""
+    missing = [name for name in NETWORK if find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"a federation between machines needs {', '.join(missing)}",
+            remedy='Install it: pip install "fedstill[network]"',
+        )

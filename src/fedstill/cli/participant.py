@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fedstill.cli.output import print_json, show_time
+from fedstill.cli.output import need_network, print_json, show_time
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
@@ -24,6 +24,7 @@ Examples:
 @click.group(epilog=EXAMPLES)
 def participant() -> None:
     """Take part in a federation between machines, with data and models that never leave your site."""
+    need_network()
 
 
 @participant.command()

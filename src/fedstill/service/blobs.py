@@ -86,10 +86,10 @@ class Blobs:
             raise WireError(
                 f"a payload of at least {offset + size} bytes is over the bound of {self.max_bytes}", where=digest
             )
-        if self.has(digest):
-            raise WireError("the payload is here already", where=digest)
+        self._check_absent(digest)
         _check_offset(digest, offset, self.offset(digest))  # makes no file for a piece that does not fit
         with self._held(digest, os.O_CREAT) as part:
+            self._check_absent(digest)  # another process may have finished it: then this part was begun for nothing
             _check_offset(digest, offset, part.seek(0, os.SEEK_END))
             _write_all(part, data)
 
@@ -155,7 +155,7 @@ class Blobs:
         return self._path(digest)
 
     def sweep(self, keep: set[str], before: float | None = None) -> None:
-        """Delete all payloads and parts whose digests are not in `keep`.
+        """Delete all payloads and parts whose digests are not in `keep`, and parts of payloads that are whole.
 
         Parameters
         ----------
@@ -167,11 +167,17 @@ class Blobs:
         """
         for path in (*self.folder.iterdir(), *self._parts.iterdir()):
             digest = path.name.partition(".")[0]
-            if _DIGEST.fullmatch(digest) is None or digest in keep:
+            of_use = digest in keep and (path.parent == self.folder or not self.has(digest))
+            if _DIGEST.fullmatch(digest) is None or of_use:
                 continue
             with suppress(FileNotFoundError):  # another process was quicker
                 if before is None or path.stat().st_mtime < before:
                     path.unlink()
+
+    def _check_absent(self, digest: str) -> None:
+        if self.has(digest):
+            self._part(digest).unlink(missing_ok=True)
+            raise WireError("the payload is here already", where=digest)
 
     def _path(self, digest: str) -> Path:
         if _DIGEST.fullmatch(digest) is None:

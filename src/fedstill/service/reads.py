@@ -12,7 +12,8 @@ from fedstill.service.chain import Record
 from fedstill.service.tables import Invitation, Lease, LetterRow, PartyRow, RunRow
 
 LEASE = (tables.leadership.c.epoch, tables.leadership.c.owner, tables.leadership.c.beat)
-_PAGE = 500
+PAGE = 500
+"""Rows that are read at once, where there may be very many."""
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class Reads:
     def records(self, run: int | None = None, after: int = 0) -> Iterator[Record]:
         """Records with a `seq` above `after`, in order; of one run, or all there are. Read a page at a time."""
         events = tables.events
-        query = sa.select(events).order_by(events.c.seq).limit(_PAGE)
+        query = sa.select(events).order_by(events.c.seq).limit(PAGE)
         if run is not None:
             query = query.where(events.c.run == run)
         while page := self._rows(query.where(events.c.seq > after)):

@@ -137,13 +137,15 @@ class Server:
 def _listener(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listener = socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"cannot listen: {error}",
             where=f"{host}:{port}",
             remedy="Choose an address of this machine and a free port",
         ) from None
+    # asyncio sends small packets at once where a socket says that it is of TCP, and this one does not.
+    return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, listener.detach())
 
 
 class _Uvicorn(uvicorn.Server):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -28,13 +27,15 @@ STALE_S = 3.0
 """Silence after which another one takes the lead."""
 
 
-async def serve(consortium: Consortium, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Serve the newest run until SIGTERM or SIGINT.
+async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Serve the newest run until it is told to stop.
 
     Parameters
     ----------
     consortium:
         Whose.
+    stopping:
+        Set, in the same loop, to stop.
     tell:
         Told in a line what an operator should see.
 
@@ -45,10 +46,6 @@ async def serve(consortium: Consortium, tell: Callable[[str], None] = lambda _: 
     NotLeading
         Where another coordinator has taken over.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     if not await _lead(consortium, stopping, tell):
         return
     bell = Bell()
