@@ -127,7 +127,7 @@ def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     named = {name for path in ("README.md", "CONTRIBUTING.md") for name in re.findall(r"make ([a-z-]+)", prose(path))}
     assert {"demo", "test"} <= named & targets
-    assert {name for name in named if name in ("demo", "test", "check", "clean", "format", "test-torch")} == named
+    assert named <= targets
 
 
 # --- reference pages ------------------------------------------------------------------------------------

@@ -15,23 +15,20 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Self, cast
 
-from paho.mqtt.client import CallbackAPIVersion, Client, MQTTMessage, MQTTv5
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused
-from fedstill.transports.mqtt_frames import MAX_MESSAGE_BYTES, Topics
+from fedstill.errors import FedstillError, LinkDown, LinkRefused
+from fedstill.transports.mqtt_frames import MAX_MESSAGE_BYTES, Address
 from fedstill.transports.tls import refusal
 
-PORT = 8883
 KEEP_ALIVE_S = 20
 MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 1024
 """Of a message with its topic and properties; a broker never sends larger ones here."""
@@ -45,49 +42,6 @@ _MAY_PASS = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x96, 0x9
 _NOBODY_LISTENS = 0x10
 
 Confirm = Callable[[FedstillError | None], None]
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a consortium meets: mqtts://host[:port]/consortium[?enrol=port].
-
-    Attributes
-    ----------
-    host, port:
-        Of the broker.
-    topics:
-        Of the consortium.
-    enrol_port:
-        Where the broker takes newcomers, who have no certificate yet; that of members where nothing is said.
-    """
-
-    host: str
-    port: int
-    topics: Topics
-    enrol_port: int
-
-    @classmethod
-    def parse(cls, address: str) -> Address:
-        """Read an address. Raises ConfigError."""
-        try:
-            parts = urlsplit(address)
-            asked = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
-            port = PORT if parts.port is None else parts.port
-            (enrol,) = map(int, asked.pop("enrol", [str(port)]))
-            consortium = parts.path.strip("/")
-            good = parts.scheme == "mqtts" and parts.hostname and 0 < port < 65536 and 0 < enrol < 65536 and not asked
-            good = good and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", consortium) and "@" not in parts.netloc
-        except ValueError:
-            good = False
-        if not good or parts.hostname is None or parts.fragment:
-            raise ConfigError(
-                f"{address[:200]!r} is not the address of a consortium at a broker",
-                remedy="Write mqtts://host:port/consortium, with letters, digits and _ . - in the consortium's name",
-            )
-        return cls(parts.hostname, port, Topics(consortium), enrol)
-
-    def __str__(self) -> str:
-        return f"mqtts://{self.host}:{self.port}"
 
 
 class Connection:
@@ -204,7 +158,7 @@ class Connection:
             raise self.fault
         if len(self._confirming) >= MAX_WAITING:
             raise LinkDown("the broker does not keep up", where=str(self._address))
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = max(1, round(expiry_s))
         sent = self._client.publish(topic, data, qos=1, properties=properties)
         if sent.rc is MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
@@ -280,7 +234,7 @@ class Connection:
     def _drive(self) -> None:
         fault: FedstillError
         try:
-            wanted = Properties(PacketTypes.CONNECT)
+            wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             wanted.MaximumPacketSize = MAX_PACKET_BYTES
             wanted.SessionExpiryInterval = 0
             host, port = self._address.host, self._address.port
@@ -288,7 +242,7 @@ class Connection:
             self._pump()
             fault = self._broken()
         except Exception as error:  # whatever it is: nobody else sees it, and many may wait
-            said = _line(f"{error}" or type(error).__name__)
+            said = one_line(f"{error}" or type(error).__name__)
             fault = refusal(error, str(self._address)) or LinkDown(
                 f"no connection, or it broke: {said}", where=str(self._address), remedy="Try again; check the network"
             )
@@ -300,7 +254,7 @@ class Connection:
         self._tell(self._end, fault)
 
     def _pump(self) -> None:
-        client, plug = self._client, self._client.socket()
+        client, plug = self._client, cast("ssl.SSLSocket", self._client.socket())
         clock, until = self._loop.time, float("inf")
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
@@ -342,7 +296,7 @@ class Connection:
         del client, data
         if len(self._came) < MAX_WAITING:
             with suppress(UnicodeDecodeError):
-                self._came.append((message.topic, message.payload))
+                self._came.append((message.topic, bytes(message.payload)))
                 self._tell(self._drain)
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, code: Any, properties: Any) -> None:
@@ -365,7 +319,7 @@ class Connection:
             refused = refusal(error, str(self._address))
             if refused is not None:
                 return refused
-        said = _line(self._said) or "the broker ended it without a word"
+        said = one_line(self._said) or "the broker ended it without a word"
         return LinkDown(f"the connection broke: {said}", where=str(self._address), remedy="Try again")
 
     def _meant(self, code: Any, what: str) -> FedstillError | None:
@@ -373,7 +327,9 @@ class Connection:
         if code.value < 0x80 and code.value != _NOBODY_LISTENS:
             return None
         if code.value == _NOBODY_LISTENS:
-            return LinkDown("nobody listens there", where=str(self._address), remedy="The other side is away; try again")
+            return LinkDown(
+                "nobody listens there", where=str(self._address), remedy="The other side is away; try again"
+            )
         kind = LinkDown if code.value in _MAY_PASS else LinkRefused
         return kind(
             f"the broker does not take {what}: {code}",
@@ -396,20 +352,6 @@ def _send_at_once(client: Client, data: Any, plug: Any) -> None:
     plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _line(text: str) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in text[:300]).strip()
-
-
-def check_party(party: str) -> None:
-    """Raises ConfigError where a party's name cannot stand in a topic."""
-    if set("/+#") & set(party) or not party or party.startswith("$"):
-        raise ConfigError(
-            f"the name '{party}' cannot be used over MQTT",
-            where="certificate",
-            remedy="Join by a name without / + #, or over HTTPS",
-        )
-
-
-def topics_to_hear(topics: Topics, party: str) -> Sequence[str]:
-    """What a member subscribes to."""
-    return (topics.down(party), topics.gone)
+def one_line(text: str) -> str:
+    """What another machine says, fit for a line of a log."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:500]).strip()

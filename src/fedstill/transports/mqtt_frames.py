@@ -1,9 +1,9 @@
 """What a participant and its coordinator say to each other over MQTT: one request or answer in each message.
 
-A message is ``FSm1`` + MessagePack of ``[certificate, seal, said]``: who says it (a certificate of the consortium, PEM),
-what is said (a `Request` or an `Answer`, encoded), and a seal over it. A member's or coordinator's seal is an Ed25519
-signature (RFC 8032). A newcomer has no certificate yet; its seal is an HMAC (RFC 2104) keyed with the SHA-256 of its
-invitation's token, so that the token itself never travels.
+A message is ``FSm1`` + MessagePack of ``[certificate, seal, said]``: who says it (a certificate of the consortium,
+PEM), what is said (a `Request` or an `Answer`, encoded), and a seal over it. A member's or coordinator's seal is an
+Ed25519 signature (RFC 8032). A newcomer has no certificate yet; its seal is an HMAC (RFC 2104) keyed with the SHA-256
+of its invitation's token, so that the token itself never travels.
 
 So a topic proves nothing and need not: whoever can write to a broker can neither forge nor change a message. A broker
 sees payloads, unless rounds are sealed.
@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Generic, TypeAlias, TypeVar
+from typing import Annotated, Generic, Self, TypeAlias, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from fedstill.errors import WireError
+from fedstill.errors import ConfigError, WireError
 from fedstill.labels import Party
 from fedstill.transports.letters import INLINE_BYTES, MAX_LETTER_BYTES, MAX_NAME_LENGTH
 
@@ -34,6 +36,9 @@ MAX_MESSAGE_BYTES = PIECE_BYTES + 32 * 1024
 
 MAX_WAIT_S = 60.0
 """How long a request for letters may wait for them."""
+
+PORT = 8883
+"""Of a broker with TLS, where an address names none (IANA: secure-mqtt)."""
 
 MAX_TEXT = 2000
 _MAGIC = b"FSm1"
@@ -310,6 +315,49 @@ class Topics:
     def gone(self) -> str:
         """Where it is said that the coordinator has left."""
         return f"fedstill/{self.consortium}/gone"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a consortium meets: mqtts://host[:port]/consortium[?enrol=port].
+
+    Attributes
+    ----------
+    host, port:
+        Of the broker.
+    topics:
+        Of the consortium.
+    enrol_port:
+        Where the broker takes newcomers, who have no certificate yet; that of members where nothing is said.
+    """
+
+    host: str
+    port: int
+    topics: Topics
+    enrol_port: int
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Read an address. Raises ConfigError."""
+        try:
+            parts = urlsplit(address)
+            asked = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+            port = PORT if parts.port is None else parts.port
+            (enrol,) = map(int, asked.pop("enrol", [str(port)]))
+            consortium = parts.path.strip("/")
+            good = parts.scheme == "mqtts" and parts.hostname and 0 < port < 65536 and 0 < enrol < 65536 and not asked
+            good = good and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", consortium) and "@" not in parts.netloc
+        except ValueError:
+            good = False
+        if not good or parts.hostname is None or parts.fragment:
+            raise ConfigError(
+                f"{address[:200]!r} is not the address of a consortium at a broker",
+                remedy="Write mqtts://host:port/consortium, with letters, digits and _ . - in the consortium's name",
+            )
+        return cls(parts.hostname, port, Topics(consortium), enrol)
+
+    def __str__(self) -> str:
+        return f"mqtts://{self.host}:{self.port}"
 
 
 _Sealing = Annotated[bytes, msgspec.Meta(min_length=32, max_length=64)]

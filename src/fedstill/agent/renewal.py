@@ -1,0 +1,108 @@
+"""A link whose certificate never gets old: it asks for the next one while it works."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from fedstill.agent.home import Home
+from fedstill.errors import ConfigError, FedstillError, WireError
+from fedstill.transports.identity import Certificate, Identity
+from fedstill.transports.letters import Parcel
+from fedstill.transports.links import Link
+
+LOG = logging.getLogger(__name__)
+
+AGAIN = timedelta(hours=1)
+"""Between two attempts."""
+
+
+class Renewable(Link, Protocol):
+    """A link on which a certificate can be asked for."""
+
+    async def renew(self, request_pem: bytes) -> bytes:
+        """A new certificate (PEM), for the key that the present one is about."""
+        ...
+
+
+class RenewingLink:
+    """Renews the certificate in a participant's folder once less than a third of its life is left.
+
+    Where that fails, the work goes on, the log warns, and it is tried again an hour later.
+
+    Parameters
+    ----------
+    home:
+        The folder.
+    connect:
+        Opens a link with the certificate that lies there.
+    clock:
+        Unix seconds.
+    """
+
+    def __init__(self, home: Home, connect: Callable[[Home], Renewable], clock: Callable[[], float]) -> None:
+        self._home = home
+        self._connect = connect
+        self._clock = clock
+        self._link = connect(home)
+        self._not_before = datetime.min.replace(tzinfo=UTC)
+        self._identity, self._certificate = _papers(home)
+
+    async def terms(self) -> bytes:
+        """See `links.Link.terms`."""
+        await self._renew_in_time()
+        return await self._link.terms()
+
+    async def letters(self, after: int, wait_s: float) -> list[Parcel]:
+        """See `links.Link.letters`."""
+        await self._renew_in_time()
+        return await self._link.letters(after, wait_s)
+
+    async def fetch(self, digest: str, size: int) -> bytes:
+        """See `links.Link.fetch`."""
+        return await self._link.fetch(digest, size)
+
+    async def post(self, letter: bytes, payload: bytes) -> str:
+        """See `links.Link.post`."""
+        return await self._link.post(letter, payload)
+
+    async def close(self) -> None:
+        """See `links.Link.close`."""
+        await self._link.close()
+
+    async def _renew_in_time(self) -> None:
+        now, old = datetime.fromtimestamp(self._clock(), UTC), self._certificate
+        left = old.ends - now
+        if left >= (old.ends - old.starts) / 3 or now < self._not_before:
+            return
+        self._not_before = now + AGAIN
+        try:
+            pem = await self._link.renew(self._identity.request_pem(old.name))
+            renewed = _checked(pem, old, self._home)
+            self._home.write("certificate.pem", pem)
+        except (FedstillError, OSError) as error:
+            told = {"why": str(error), "days_left": round(left / timedelta(days=1), 1)}
+            LOG.warning("the certificate could not be renewed", extra=told)
+            return
+        LOG.info("certificate renewed", extra={"ends": renewed.ends.isoformat()})
+        before, self._link = self._link, self._connect(self._home)
+        self._certificate = renewed
+        await before.close()
+
+
+def _papers(home: Home) -> tuple[Identity, Certificate]:
+    identity = home.identity
+    if identity.certificate is None:
+        raise ConfigError("there is no certificate", where=str(home.folder), remedy="Join first")
+    return identity, identity.certificate
+
+
+def _checked(pem: bytes, old: Certificate, home: Home) -> Certificate:
+    """A new certificate, that says of the same key what the old one said. Raises WireError."""
+    new = Certificate.from_pem(pem)
+    same = (new.name, new.role, new.public_key) == (old.name, old.role, old.public_key)
+    if not same or not new.issued_by(home.authority) or new.ends <= old.ends:
+        raise WireError("the certificate that came does not go on from the present one")
+    return new

@@ -1,0 +1,188 @@
+"""What members and newcomers may ask over MQTT, carried out: as `api.py` does it for HTTP, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from fedstill.errors import WireError
+from fedstill.labels import Party
+from fedstill.service.clerk import Bell, Clerk
+from fedstill.service.gate import Caller, Refused, recognise
+from fedstill.service.limits import Limits
+from fedstill.transports.identity import Role
+from fedstill.transports.letters import Parcel, digest_of, pack_parcels, read
+from fedstill.transports.mqtt_frames import (
+    MAX_TEXT,
+    PIECE_BYTES,
+    Certified,
+    Enrol,
+    Envelope,
+    Extent,
+    Fetch,
+    Letters,
+    Look,
+    Parcels,
+    Part,
+    Piece,
+    Post,
+    Renew,
+    Reply,
+    Request,
+    Terms,
+    Verdict,
+    fits,
+)
+
+HOLD_S = 5.0
+"""How long a piece of a payload waits for those before it, which may have been lost."""
+
+
+class Newcomers(Protocol):
+    """Who lets newcomers in whose tokens are not told. All calls come from the desk's thread."""
+
+    def invitations(self) -> Sequence[str]:
+        """SHA-256 (64 hex digits) of the tokens of all invitations that are not too old, used ones as well."""
+        ...
+
+    def enrol_hash(self, token_hash: str, request_pem: bytes) -> tuple[bytes, bytes]:
+        """As `Counter.enrol`, with the SHA-256 of the token."""
+        ...
+
+
+class Office:
+    """Carries out what members ask.
+
+    Parameters
+    ----------
+    clerk, bell, limits, newcomers:
+        See `Bridge`.
+    """
+
+    def __init__(self, clerk: Clerk, bell: Bell, limits: Limits, newcomers: Newcomers | None) -> None:
+        self._clerk = clerk
+        self._bell = bell
+        self._newcomers = newcomers
+        self._blobs = clerk.counter.blobs
+        self._max_bytes = min(limits.max_payload_bytes, self._blobs.max_bytes)
+        self._gates: WeakValueDictionary[str, asyncio.Condition] = WeakValueDictionary()
+        self._readers: set[tuple[Party, str]] = set()
+
+    async def carry_out(self, caller: Caller, body: object) -> Reply:
+        """What a member asks. Raises Refused, WireError, LinkRefused and whatever goes wrong at the desk."""
+        desk = self._clerk.counter
+        match body:
+            case Terms():
+                return _part(await self._clerk.call(lambda: desk.terms), body.offset)
+            case Renew():
+                return Certified(await self._clerk.call(desk.renew, caller.name, body.request), b"")
+        if caller.role is not Role.PARTICIPANT:
+            raise Refused(403, f"not for the role '{caller.role}'", f"Ask as a {Role.PARTICIPANT}")
+        match body:
+            case Letters():
+                return _fitting(await self._letters(caller, body))
+            case Fetch():
+                return await self._fetch(caller.name, body)
+            case Look():
+                return await self._extent(body.digest, body.size)
+            case Piece():
+                return await self._append(body)
+            case Post():
+                return await self._post(caller.name, body)
+        raise Refused(403, "not for members", "Ask for what members may ask for")
+
+    async def enrol(self, envelope: Envelope[Request]) -> Reply:
+        """Let a newcomer in, whose seal fits one of the open invitations."""
+        newcomers, body = self._newcomers, envelope.message.body
+        if newcomers is None or not isinstance(body, Enrol):
+            raise Refused(403, "nobody can enrol here", "Enrol where the invitation says")
+        for token_hash in await self._clerk.call(newcomers.invitations):
+            if fits(envelope, token_hash):
+                return Certified(*await self._clerk.call(newcomers.enrol_hash, token_hash, body.request))
+        raise Refused(403, "there is no such invitation", "Ask the operator for a new invitation")
+
+    async def _letters(self, caller: Caller, asked: Letters) -> list[Parcel]:
+        letters = self._clerk.counter.letters
+        with self._bell.listening(caller.name) as ear:
+            parcels = await self._clerk.call(letters, caller.name, asked.after)
+            if not parcels and asked.wait_s:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(asked.wait_s):
+                        while not parcels and ear.open:
+                            await ear.heard()
+                            parcels = await self._clerk.call(letters, caller.name, asked.after)
+                await recognise(self._clerk, caller.fingerprint)  # it may have been revoked meanwhile
+        return parcels
+
+    async def _fetch(self, party: Party, asked: Fetch) -> Part:
+        named = (party, asked.digest)
+        if named not in self._readers and await self._clerk.call(self._clerk.counter.reads, *named):
+            if len(self._readers) >= 10_000:
+                self._readers.clear()
+            self._readers.add(named)  # letters are not taken back
+        if named not in self._readers or not await asyncio.to_thread(self._blobs.has, asked.digest):
+            raise Refused(404, "no letter to you names such a payload, or it is not kept any more")
+        return await asyncio.to_thread(self._read, asked)
+
+    def _read(self, asked: Fetch) -> Part:
+        with self._blobs.open_path(asked.digest).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(min(asked.offset, size))
+            return Part(asked.digest, size, file.read(PIECE_BYTES))
+
+    async def _append(self, piece: Piece) -> Extent:
+        """Add a piece, once those before it are there."""
+        blobs, end = self._blobs, piece.offset + len(piece.data)
+        if end > piece.size:
+            raise WireError("a piece reaches over the end of its payload", where=f"payload {piece.digest}")
+        gate = self._gates.setdefault(piece.digest, asyncio.Condition())
+        async with gate:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HOLD_S):
+                    while (extent := await self._extent(piece.digest, piece.size)).present < piece.offset:
+                        await gate.wait()
+            if piece.offset <= extent.present and not extent.whole:
+                # Somebody else may send the same payload, with whatever else in it; the digest tells at the end.
+                with suppress(WireError):
+                    if extent.present < end:
+                        rest = memoryview(piece.data)[extent.present - piece.offset :]
+                        await asyncio.to_thread(blobs.append, piece.digest, extent.present, rest)
+                    if max(end, extent.present) == piece.size:
+                        await asyncio.to_thread(blobs.finish, piece.digest)
+                gate.notify_all()
+            return await self._extent(piece.digest, piece.size)
+
+    async def _extent(self, digest: str, size: int) -> Extent:
+        if size > self._max_bytes:
+            raise Refused(
+                413,
+                f"a payload of {size} bytes is over the coordinator's bound of {self._max_bytes}",
+                "Ask its operator for a higher bound, or release less: fewer items, a codec that packs tighter",
+            )
+        whole = await asyncio.to_thread(self._blobs.has, digest)
+        return Extent(await asyncio.to_thread(self._blobs.offset, digest), whole)
+
+    async def _post(self, party: Party, asked: Post) -> Verdict:
+        if asked.payload is None:
+            digest = read(asked.letter).header.digest
+            if not await asyncio.to_thread(self._blobs.has, digest):
+                raise Refused(409, "its payload is not here", "Send the payload, then post the letter again")
+        return Verdict((await self._clerk.take(party, asked.letter, asked.payload))[:MAX_TEXT])
+
+
+def _part(data: bytes, offset: int) -> Part:
+    return Part(digest_of(data), len(data), data[offset : offset + PIECE_BYTES])
+
+
+def _fitting(parcels: list[Parcel]) -> Parcels:
+    """As many parcels as one message holds: the first always does, by the bounds on letters and what is beside them."""
+    room, count = PIECE_BYTES, 0
+    for parcel in parcels:
+        room -= len(parcel.letter) + len(parcel.payload or b"") + 16
+        if room < 0:
+            break
+        count += 1
+    return Parcels(pack_parcels(parcels[:count]))

@@ -1,0 +1,299 @@
+"""A link over MQTT 5: participant and coordinator meet at a broker that neither has to trust.
+
+The broker can delay and drop what they say, and see payloads, unless rounds are sealed; it can neither forge nor change
+anything (`mqtt_frames`), and what it drops is sent again (`mqtt_window`). An address names broker and consortium:
+mqtts://host:port/consortium. The broker shows a certificate of the consortium's authority, or of one in `bundle`.
+
+Payloads travel in pieces of 256 kB, several at a time, and go on where they were cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from fedstill.errors import ConfigError, FedstillError, LinkDown, WireError
+from fedstill.labels import Party
+from fedstill.transports.identity import Certificate, Identity
+from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, unpack_parcels
+from fedstill.transports.mqtt_broker import one_line
+from fedstill.transports.mqtt_frames import (
+    MAX_MESSAGE_BYTES,
+    MAX_WAIT_S,
+    PIECE_BYTES,
+    Address,
+    Certified,
+    Enrol,
+    Extent,
+    Fetch,
+    Letters,
+    Look,
+    Parcels,
+    Part,
+    Piece,
+    Post,
+    Renew,
+    Terms,
+    Verdict,
+    newcomer,
+)
+from fedstill.transports.mqtt_line import Line, Patience, Speaker
+from fedstill.transports.tls import client_side
+
+MAX_TERMS_BYTES = 16 * 2**20
+
+
+class MqttLink:
+    """The MQTT way of a participant to its coordinator; see `links.Link`.
+
+    Parameters
+    ----------
+    address:
+        Of the consortium: mqtts://host:port/consortium.
+    certificate, key:
+        Files (PEM) of the participant's identity.
+    authority_pem:
+        The certificate of the consortium's authority.
+    bundle:
+        A file (PEM) of further authorities, for a broker whose certificate is of one of these. The coordinator's
+        answers have to be signed with a certificate of the consortium all the same.
+    patience:
+        How long to wait.
+    clock:
+        Unix seconds; coordinators refuse requests whose time is minutes off.
+
+    Raises
+    ------
+    ConfigError
+        Where the address or a file cannot be used, the certificate is of another authority, or its name cannot stand
+        in a topic.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        certificate: Path,
+        key: Path,
+        authority_pem: bytes,
+        bundle: Path | None = None,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._patience = patience or Patience()
+        where, context = Address.parse(address), client_side(authority_pem, (certificate, key), bundle)
+        identity, own = _own(certificate, key, authority_pem)
+        _check_name(own.name)
+        topics = where.topics
+        self._line = Line(
+            where,
+            context,
+            Speaker(own.name, topics.up(own.name), (topics.down(own.name), topics.gone), own.pem, identity.sign, own),
+            authority_pem,
+            self._patience,
+            clock,
+        )
+
+    async def terms(self) -> bytes:
+        """See `links.Link.terms`."""
+        part = await self._line.ask(Terms(0), Part)
+        got, digest, size = bytearray(part.data), part.digest, part.size
+        while len(got) < size <= MAX_TERMS_BYTES and part.data:
+            part = await self._line.ask(Terms(len(got)), Part)
+            got += part.data
+        if len(got) != size or digest_of(bytes(got)) != digest:
+            raise WireError(f"{len(got)} bytes of terms came that should be {size}, or others", where="terms")
+        return bytes(got)
+
+    async def letters(self, after: int, wait_s: float) -> list[Parcel]:
+        """See `links.Link.letters`; `wait_s` up to 60."""
+        wait_s = min(max(wait_s, 0.0), MAX_WAIT_S)
+        said = await self._line.ask(Letters(after, wait_s), Parcels, longer_s=wait_s)
+        return unpack_parcels(said.packed, MAX_MESSAGE_BYTES)
+
+    async def fetch(self, digest: str, size: int) -> bytes:
+        """See `links.Link.fetch`."""
+        first = await self._line.ask(Fetch(digest, 0), Part)
+        if first.size != size:
+            raise WireError(f"it has {first.size} bytes, and its letter says {size}", where=f"payload {digest}")
+        got, missing = bytearray(size), dict.fromkeys(range(0, size, PIECE_BYTES))
+
+        def keep(offset: int, part: Part) -> None:
+            if part.size != size or len(part.data) != min(PIECE_BYTES, size - offset):
+                raise WireError("a piece of it has another size than it should", where=f"payload {digest}")
+            got[offset : offset + len(part.data)] = part.data
+            missing.pop(offset, None)
+
+        async def one(offset: int) -> None:
+            keep(offset, await self._line.ask(Fetch(digest, offset), Part))
+
+        async def attempt() -> bool:
+            await self._side_by_side(one, tuple(missing))
+            return True
+
+        if size:
+            keep(0, first)
+        await self._persist(attempt, lambda: -len(missing))
+        payload = bytes(got)
+        if await asyncio.to_thread(digest_of, payload) != digest:
+            raise WireError("what came has another SHA-256", where=f"payload {digest}", remedy="Fetch it again")
+        return payload
+
+    async def post(self, letter: bytes, payload: bytes) -> str:
+        """See `links.Link.post`; a payload over 64 kB is sent before its letter."""
+        beside = len(payload) <= INLINE_BYTES
+        if not beside:
+            await self._upload(payload)
+        return one_line((await self._line.ask(Post(letter, payload if beside else None), Verdict)).why)
+
+    async def renew(self, request_pem: bytes) -> bytes:
+        """A new certificate (PEM) for the participant, for which it makes a request. Raises as the others do."""
+        return (await self._line.ask(Renew(request_pem), Certified)).certificate
+
+    async def close(self) -> None:
+        """See `links.Link.close`."""
+        await self._line.close()
+
+    async def _upload(self, payload: bytes) -> None:
+        digest, size = await asyncio.to_thread(digest_of, payload), len(payload)
+        there = 0
+        spoilt = False
+
+        async def one(offset: int) -> None:
+            nonlocal there, spoilt
+            data = payload[offset : offset + PIECE_BYTES]
+            extent = await self._line.ask(Piece(digest, size, offset, data), Extent)
+            there = max(there, extent.present)
+            # The last piece is answered once the whole payload was checked; one that did not fit was deleted.
+            spoilt |= offset + len(data) == size and not extent.whole and not extent.present
+
+        async def attempt() -> bool:
+            nonlocal there, spoilt
+            extent = await self._line.ask(Look(digest, size), Extent)
+            if extent.whole:
+                return True
+            there, spoilt = max(there, extent.present), False
+            await self._side_by_side(one, range(extent.present, size, PIECE_BYTES))
+            if spoilt and not extent.present:
+                raise LinkDown("a payload does not arrive as it was sent", where=digest, remedy="Try again later")
+            return (await self._line.ask(Look(digest, size), Extent)).whole
+
+        await self._persist(attempt, lambda: there)
+
+    async def _side_by_side(self, one: Callable[[int], Awaitable[None]], offsets: Iterable[int]) -> None:
+        """Do it for all, begun in their order; as many at the same time as may be under way."""
+        rest = iter(offsets)
+
+        async def some() -> None:
+            for offset in rest:
+                await one(offset)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._patience.timing.widest):
+                    group.create_task(some())
+        except* FedstillError as faults:
+            fault: BaseException = faults
+            while isinstance(fault, BaseExceptionGroup):
+                fault = fault.exceptions[0]
+        else:
+            return
+        raise fault
+
+    async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
+        """Attempt until it is done; raises LinkDown after some attempts in a row that moved nothing."""
+        best, in_vain = moved(), 0
+        while True:
+            fault = LinkDown("the transfer of a payload does not come to its end", remedy="Try again later")
+            try:
+                if await attempt():
+                    return
+            except LinkDown as error:
+                fault = error
+            in_vain = 0 if moved() > best else in_vain + 1
+            best = max(best, moved())
+            if in_vain >= self._patience.attempts or self._line.closed:
+                raise fault
+            if in_vain:
+                await asyncio.sleep(self._patience.pause_s * 2 ** (in_vain - 1))
+
+
+async def enrol(
+    address: str,
+    token: str,
+    request_pem: bytes,
+    authority_pem: bytes,
+    *,
+    bundle: Path | None = None,
+    patience: Patience | None = None,
+    clock: Callable[[], float] = time.time,
+) -> tuple[bytes, bytes]:
+    """Join a federation with an invitation, whose token is proven and does not travel.
+
+    Parameters
+    ----------
+    address:
+        Of the consortium: mqtts://host:port/consortium?enrol=port, where the second port is one at which the broker
+        takes clients without a certificate.
+    token:
+        Of the invitation.
+    request_pem:
+        From `Identity.request_pem`.
+    authority_pem:
+        The certificate of the consortium's authority, as it came with the invitation.
+    bundle, patience, clock:
+        See `MqttLink`.
+
+    Returns
+    -------
+    The participant's certificate, and the authority's: PEM.
+
+    Raises
+    ------
+    LinkRefused, LinkDown, WireError, ConfigError
+        See `links.Link` and `MqttLink`.
+    """
+    members = Address.parse(address)
+    where = Address(members.host, members.enrol_port, members.topics, members.enrol_port)
+    name = secrets.token_hex(16)
+    speaker = Speaker(
+        name,
+        where.topics.new_up(name),
+        (where.topics.new_down(name),),
+        b"",
+        newcomer(digest_of(token.encode())),
+    )
+    line = Line(where, client_side(authority_pem, bundle=bundle), speaker, authority_pem, patience or Patience(), clock)
+    try:
+        answer = await line.ask(Enrol(request_pem), Certified)
+    finally:
+        await line.close()
+    return answer.certificate, answer.authority
+
+
+def _own(certificate: Path, key: Path, authority_pem: bytes) -> tuple[Identity, Certificate]:
+    """The identity that lies in two files, and its certificate."""
+    pair = certificate.read_bytes(), key.read_bytes()  # TLS has just read them
+    try:
+        identity = Identity.from_pem(pair[1], pair[0])
+        if identity.certificate is not None and identity.certificate.issued_by(authority_pem):
+            return identity, identity.certificate
+    except WireError:
+        pass
+    raise ConfigError(
+        "it is no certificate of this federation's authority",
+        where=str(certificate),
+        remedy="Enrol with an invitation of this federation",
+    )
+
+
+def _check_name(party: Party) -> None:
+    if set("/+#") & set(party) or party.startswith("$"):
+        raise ConfigError(
+            f"the name '{party}' cannot stand in a topic of MQTT",
+            where="certificate",
+            remedy="Join by a name without / + #, or over HTTPS",
+        )
