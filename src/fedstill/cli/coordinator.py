@@ -89,6 +89,38 @@ def revoke(folder: Path, name: str) -> None:
 
 @coordinator.command()
 @FOLDER
+def renew(folder: Path) -> None:
+    """Renew the coordinator's and its server's certificates, which end after a year. Restart `serve` afterwards."""
+    from fedstill.service.consortium import Consortium
+
+    Consortium(folder).renew()
+    click.echo("The certificates are new; restart serve.")
+
+
+@coordinator.command()
+@FOLDER
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(folder: Path, file: Path) -> None:
+    """Write all of FOLDER to FILE, also while it is served. It holds every key: keep it to yourself."""
+    from fedstill.service.backup import backup as write
+
+    write(folder, file)
+    click.echo(f"{file} holds keys, database and payloads. Restore it: fedstill coordinator restore {file} NEW_FOLDER")
+
+
+@coordinator.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@FOLDER
+def restore(file: Path, folder: Path) -> None:
+    """Make FOLDER from a backup."""
+    from fedstill.service.backup import restore as read
+
+    read(file, folder)
+    click.echo(f"{folder} is restored. Before you serve it, see that nobody serves the old one.")
+
+
+@coordinator.command()
+@FOLDER
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def serve(folder: Path, log_level: str) -> None:
     """Serve FOLDER's newest run until stopped; started again, it goes on where it was."""

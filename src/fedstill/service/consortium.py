@@ -112,6 +112,14 @@ class Consortium:
         number = runs[-1].number + 1 if runs else 1
         return convene(self.store, self.blobs, draw_up(file, folder, number), time.time())
 
+    def renew(self) -> None:
+        """Give the coordinator and its server new certificates for the keys that they have."""
+        server = Identity.from_pem(self._file("server.key"))
+        host = checked_address(self.settings.address)
+        made = _certificates(self.authority, self.identity, server, host, datetime.now(UTC))
+        for key, pem in made.items():
+            write_whole(self.folder / f"{key}.pem", pem)
+
     def _file(self, name: str) -> bytes:
         try:
             return (self.folder / name).read_bytes()
@@ -150,15 +158,7 @@ def found(folder: Path, file: FederationFile, file_folder: Path, address: str, d
     name = file.name or folder.name
     authority = Authority.create(name, now)
     coordinator, server = Identity.create(), Identity.create("p256")
-    certificates = {
-        "authority": authority.cert_pem,
-        "coordinator": authority.certify(
-            coordinator.request_pem(COORDINATOR), COORDINATOR, Role.COORDINATOR, now, CERTIFICATE_DAYS
-        ),
-        "server": authority.certify(
-            server.request_pem(host), COORDINATOR, Role.SERVER, now, CERTIFICATE_DAYS, addresses=[host]
-        ),
-    }
+    certificates = {"authority": authority.cert_pem, **_certificates(authority, coordinator, server, host, now)}
     folder.mkdir(parents=True, exist_ok=True)
     keys = {"authority": authority.key_pem, "coordinator": coordinator.key_pem, "server": server.key_pem}
     for key, pem in keys.items():
@@ -169,6 +169,19 @@ def found(folder: Path, file: FederationFile, file_folder: Path, address: str, d
     consortium = Consortium(folder)
     consortium.plan(msgspec.structs.replace(file, name=name), file_folder)
     return consortium
+
+
+def _certificates(
+    authority: Authority, coordinator: Identity, server: Identity, host: str, now: datetime
+) -> dict[str, bytes]:
+    """Certificates of who signs letters, and of the TLS server, which end after a year."""
+    asked = {"coordinator": (coordinator, Role.COORDINATOR, []), "server": (server, Role.SERVER, [host])}
+    return {
+        key: authority.certify(
+            one.request_pem(COORDINATOR), COORDINATOR, role, now, CERTIFICATE_DAYS, addresses=addresses
+        )
+        for key, (one, role, addresses) in asked.items()
+    }
 
 
 def checked_address(address: str) -> str:

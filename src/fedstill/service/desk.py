@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from fedstill import wire
 from fedstill.agreement import read_terms
-from fedstill.errors import WireError
+from fedstill.errors import LinkRefused, WireError
 from fedstill.labels import Party
 from fedstill.messages import Answer, Refuse
 from fedstill.round import (
@@ -162,9 +162,22 @@ class Desk:
                 writer.seen(party, at)
 
     def letters(self, party: Party, after: int) -> list[Parcel]:
-        """Letters to a party with numbers above `after`; small payloads come with them."""
+        """Letters to a party with numbers above `after`; small payloads come with them.
+
+        Raises
+        ------
+        LinkRefused
+            Where the party has letters that were never written here: this is an older copy of the store, and the run
+            has gone on without it.
+        """
         parcels, room = [], INLINE_TOTAL_BYTES
-        for row in self.store.letters(party, self._run, after, MAX_LETTERS):
+        rows = self.store.letters(party, self._run, after, MAX_LETTERS)
+        if not rows and after > self.store.last_number(party, self._run):
+            raise LinkRefused(
+                "the coordinator was restored from a backup that is older than your last letter",
+                remedy="Ask the operator to plan a new run",
+            )
+        for row in rows:
             inline = row.size <= min(INLINE_BYTES, room)
             parcels.append(Parcel(row.letter, self.blobs.get(row.digest) if inline else None))
             room -= row.size if inline else 0

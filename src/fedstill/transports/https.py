@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -149,6 +150,14 @@ class HttpsLink:
         """A new certificate (PEM) for the participant, for which it makes a request. Raises as the others do."""
         async with self._web.ask("POST", "/v1/renew", json={"request": request_pem.decode()}) as response:
             return (await _read_json(response, _Certified)).certificate.encode()
+
+    async def clock(self) -> float:
+        """The coordinator's time in Unix seconds, to the second. Raises as the others do."""
+        async with self._web.ask("GET", "/health") as response:
+            try:
+                return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+            except ValueError:
+                raise WireError("the answer has no time") from None
 
     async def close(self) -> None:
         """See `links.Link.close`."""

@@ -1,0 +1,231 @@
+"""Time rounds between machines over loopback mTLS, without training: what the network, the desk and the disk cost.
+
+    python benchmarks/network.py --participants 2 --participants 20 --megabytes 1
+
+The coordinator is a process of its own with its store on disk; all participants are in another, each with its own
+journal and link. A round is: asked, every participant sends soft labels of the given size, the desk averages them
+(`fedmd`) and sends the teacher back, of the same size, and everybody has written it down. The first round is left out.
+Beside it, in the same run, stands a plain exchange of the same bytes over TCP, without TLS, disk, signatures or
+averaging: each side sends and receives as many bytes as in a round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+from common import keep
+
+from fedstill import config
+from fedstill.agent.journal import Journal
+from fedstill.agent.loop import Patience, work
+from fedstill.agent.taking_part import join, link_of, offered
+from fedstill.agent.worker import Worker
+from fedstill.codecs.raw import Raw
+from fedstill.labels import Outputs, Release, SoftLabels
+from fedstill.messages import Answer, Ask, Message, Reply
+from fedstill.service.consortium import found
+
+RESULTS = Path(__file__).parent / "results"
+CLASSES = tuple("abcde")
+COLUMN = "x"
+
+
+@dataclass
+class Stub:
+    """A participant that answers at once: the same soft labels each time."""
+
+    party: str
+    outputs: Outputs
+    payload: bytes
+    losses: dict[int, float] = field(default_factory=dict)
+    taught_at: dict[int, float] = field(default_factory=dict)
+
+    def remember(self, reply: Reply) -> None:
+        """Nothing to remember."""
+
+    def handle(self, message: Message) -> Reply | None:
+        """Answer, or note when a teacher came."""
+        if isinstance(message, Ask):
+            return Answer(message.round, self.party, self.payload, message.question)
+        self.taught_at[message.round] = time.perf_counter()
+        self.losses[message.round] = 0.0
+        return None
+
+
+@dataclass(frozen=True)
+class Readymade:
+    """What a worker needs of an agreement, without training."""
+
+    stub: Stub
+    distils: bool = True
+
+    def make(self, member: Any) -> Any:
+        """Anything."""
+        return member
+
+    def prepare(self, member: Any) -> Any:
+        """Anything."""
+        return member
+
+    def build(self, make: Any, prepared: Any) -> Callable[[], Stub]:
+        """The stub."""
+        del make, prepared
+        return lambda: self.stub
+
+
+def described(folder: Path, parties: Sequence[str], items: int, rounds: int) -> config.FederationFile:
+    """A federation file of classification, with a transfer set of so many items of one column."""
+    frame = pd.DataFrame({COLUMN: np.arange(items, dtype=np.float64), "y": "a"})
+    frame.to_csv(folder / "public.csv", index=False)
+    return config.parse(
+        {
+            "name": "bench",
+            "rounds": rounds,
+            "quorum": len(parties),
+            "task": {"kind": "classification", "target": "y", "classes": CLASSES, "columns": [COLUMN]},
+            "transfer": {"file": str(folder / "public.csv"), "items": items},
+            "strategy": {"name": "fedmd"},
+            "participants": [{"name": party} for party in parties],
+        }
+    )
+
+
+async def take_part(folder: Path, consortium: Any, parties: Sequence[str], items: int) -> list[Stub]:
+    """Let everybody join, and then work to the end."""
+    payload = Raw().encode(
+        Release(labels=SoftLabels.of(np.arange(items), np.full((items, len(CLASSES)), 0.2, np.float32), _space()))
+    )
+    stubs, links, workers = [], [], []
+    homes = [await join(consortium.invite(p, 1), folder / p, {"file": "none.csv"}) for p in parties[:-1]]
+    last = consortium.invite(parties[-1], 1)
+    homes.append(await join(last, folder / parties[-1], {"file": "none.csv"}))
+    for home, party in zip(homes, parties, strict=True):
+        link = link_of(home)
+        contract, _ = await offered(home, link)
+        stub = Stub(party, contract.agreement.task.outputs, payload)
+        replaced = replace(contract, agreement=Readymade(stub))  # type: ignore[arg-type]
+        journal = Journal(home.journal_path, contract.digest)
+        workers.append(Worker(replaced, _Member(party), journal, home.blobs, time.time))  # type: ignore[arg-type]
+        stubs.append(stub)
+        links.append(link)
+    running = (work(one, link, clock=time.time, patience=Patience()) for one, link in zip(workers, links, strict=True))
+    await asyncio.gather(*running)
+    for link in links:
+        await link.close()
+    return stubs
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+
+
+def _space() -> Any:
+    from fedstill.labels import Space
+
+    return Space.PROBABILITIES
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[None]:
+    """A coordinator in a process of its own."""
+    command = [sys.executable, "-m", "fedstill.cli.main", "coordinator", "serve", str(folder), "--log-level", "error"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    for line in process.stderr or ():
+        if "is served at" in line:
+            break
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def measure(number: int, items: int, rounds: int) -> dict[str, Any]:
+    """Seconds of each round but the first."""
+    parties = [f"p{i:03}" for i in range(number)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        consortium = found(folder / "c", described(folder, parties, items, rounds), folder, address)
+        with serving(folder / "c"):
+            stubs = asyncio.run(take_part(folder, consortium, parties, items))
+        ends = [max(stub.taught_at[done] for stub in stubs) for done in range(1, rounds + 1)]
+        consortium.close()
+    payload = len(stubs[0].payload)
+    seconds = np.diff(ends).tolist()
+    plain = asyncio.run(exchanged(number, payload, rounds))
+    return {"participants": number, "bytes": payload, "round_s": seconds, "plain_tcp_s": plain}
+
+
+async def exchanged(number: int, size: int, rounds: int) -> list[float]:
+    """Seconds in which as many bytes go up and down over plain TCP, on connections that are open already."""
+    body = bytes(size)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readexactly(size)
+                writer.write(body)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=2**20)
+    port = server.sockets[0].getsockname()[1]
+    pairs = [await asyncio.open_connection("127.0.0.1", port, limit=2**20) for _ in range(number)]
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(body)
+        await writer.drain()
+        await reader.readexactly(size)
+
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        await asyncio.gather(*(once(*pair) for pair in pairs))
+        taken.append(time.perf_counter() - began)
+    for _, writer in pairs:
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    return taken[1:]
+
+
+@click.command()
+@click.option("--participants", "numbers", multiple=True, type=click.IntRange(2), default=(2, 5, 10, 20))
+@click.option("--megabytes", type=float, default=1.0, show_default=True, help="Of one release, and of the teacher.")
+@click.option("--rounds", type=click.IntRange(2), default=11, show_default=True)
+@click.option("--quick", is_flag=True, help="Two participants, three rounds.")
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+def main(numbers: Sequence[int], megabytes: float, rounds: int, quick: bool, out: Path) -> None:
+    """Measure rounds and keep what was measured as JSON."""
+    numbers, rounds = ((2,), 3) if quick else (numbers, rounds)
+    items = max(1, round(megabytes * 2**20 / (4 * len(CLASSES))))
+    measured = []
+    for number in numbers:
+        measured.append(measure(number, items, rounds))
+        took, plain = median(measured[-1]["round_s"]), median(measured[-1]["plain_tcp_s"])
+        print(f"{number:5} participants: {took:.3f} s a round, plain TCP {plain:.4f} s, {took / plain:.1f} times")
+    written = out / f"network{'-quick' if quick else ''}.json"
+    keep(written, {"megabytes": megabytes, "rounds": rounds, "transport": "https"}, {}, measured)
+    print(f"written: {written}")
+
+
+if __name__ == "__main__":
+    main()
