@@ -27,8 +27,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, default=str, ensure_ascii=False)
 
 
+class Stderr(logging.Handler):
+    """Writes to what standard error is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
 def log_as_json(level: str) -> None:
-    """Send logs of this level and above to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send our own logs of this level and above to standard error, and warnings of the libraries below us."""
+    handler = Stderr()
     handler.setFormatter(JsonLines())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("fedstill").setLevel(level.upper())
