@@ -297,11 +297,17 @@ def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.Data
     return pd.DataFrame(lines, index=["nMAE %", "median %"]).T
 
 
-def before(file: Path, rows: Sequence[str], seeds: int) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
+def before(file: Path, rows: Sequence[str], seeds: range) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """What the file of results holds of other rows and seeds, and of the tuned models."""
     kept = stored(file)
     known = [one for one in kept["measured"] if one["row"] in ROWS]
-    return [one for one in known if one["row"] not in rows or one["seed"] >= seeds], kept["setting"].get("tuned", {})
+    return [one for one in known if one["row"] not in rows or one["seed"] not in seeds], kept["setting"].get(
+        "tuned", {}
+    )
+
+
+def _known(found: Sequence[Mapping[str, Any]]) -> dict[str, Row]:
+    return {key: row for key, row in ROWS.items() if any(one["row"] == key for one in found)}
 
 
 @click.command()
@@ -309,6 +315,7 @@ def before(file: Path, rows: Sequence[str], seeds: int) -> tuple[list[dict[str, 
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--first-seed", type=click.IntRange(0), default=0, help="Leave out earlier ones, measured before.")
 @click.option("--weeks", type=click.IntRange(2, 51), default=6, show_default=True, help="Of private history.")
 @click.option("--quick", is_flag=True, help="One seed, and only the default, FedMD and pooled.")
 @click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
@@ -319,6 +326,7 @@ def main(
     data: Path,
     period: str,
     seeds: int,
+    first_seed: int,
     weeks: int,
     quick: bool,
     chosen: Sequence[str],
@@ -334,25 +342,22 @@ def main(
             sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
     bench = Bench(setting, *load(setting, data, period), period, weeks)
     rows = list(chosen or (QUICK if quick else ROWS))
-    seeds = 1 if quick else seeds
+    drawn = range(1) if quick else range(first_seed, seeds)
     written = out / f"energy-{name}-{period}{f'-{weeks}weeks' if weeks != 6 else ''}{'-quick' if quick else ''}.json"
-    found, alone = ([], {}) if quick else before(written, rows, seeds)
-    for seed, key in tqdm([(seed, key) for seed in range(seeds) for key in rows], file=sys.stderr):
+    found, alone = ([], {}) if quick else before(written, rows, drawn)
+    kept_setting = {"data": name, "period": period, "weeks": weeks, "tuned": alone}
+    for seed, key in tqdm([(seed, key) for seed in drawn for key in rows], file=sys.stderr):
         history = bench.federation(seed, ROWS[key]).run()
         found += [{"row": key, "seed": seed, **one} for one in measured(history)]
+        keep(written, kept_setting, _known(found), found)  # each time: what was measured is there, whatever comes
     if tuned and not quick:
-        alone |= {str(seed): list(bench.tuned(seed).values()) for seed in range(seeds) if str(seed) not in alone}
+        alone |= {str(seed): list(bench.tuned(seed).values()) for seed in drawn if str(seed) not in alone}
     frame = pd.DataFrame(found)
     frame = frame.sort_values("row", key=lambda row: row.map(list(ROWS).index), kind="stable")
     with pd.option_context("display.width", 220, "display.max_columns", 30, "display.float_format", "{:.2f}".format):
         print(floors(frame, alone), "\n")
         print(table(frame), "\n")
-    keep(
-        written,
-        {"data": name, "period": period, "weeks": weeks, "tuned": alone},
-        {key: ROWS[key] for key in dict.fromkeys(frame["row"])},
-        found,
-    )
+    keep(written, {**kept_setting, "tuned": alone}, _known(found), found)
     print(f"written: {written}")
 
 
