@@ -90,12 +90,27 @@ async def _lead(consortium: Consortium, stopping: asyncio.Event, tell: Callable[
     owner = f"{socket.gethostname()}:{os.getpid()}"
     waiting = False
     while not stopping.is_set():
-        if consortium.store.lead(owner, time.time(), STALE_S):
+        stale_s = 0.0 if _gone(consortium.store.lease().owner) else STALE_S
+        if consortium.store.lead(owner, time.time(), stale_s):
             return True
         if not waiting:
             tell(f"another coordinator leads ({consortium.store.lease().owner}); waiting until it falls silent")
         waiting = True
         await asyncio.wait({asyncio.create_task(stopping.wait())}, timeout=BEAT_S / 4)
+    return False
+
+
+def _gone(owner: str) -> bool:
+    """Whether an owner was a process of this machine that is no more: nobody has to wait for it to fall silent."""
+    host, _, number = owner.rpartition(":")
+    if host != socket.gethostname() or not number.isdigit() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(number), 0)  # asks, and signals nothing
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
     return False
 
 
