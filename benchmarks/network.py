@@ -30,14 +30,16 @@ import pandas as pd
 from common import keep
 
 from fedstill import config
+from fedstill.agent.home import Home
 from fedstill.agent.journal import Journal
 from fedstill.agent.loop import Patience, work
 from fedstill.agent.taking_part import join, link_of, offered
 from fedstill.agent.worker import Worker
 from fedstill.codecs.raw import Raw
-from fedstill.labels import Outputs, Release, SoftLabels
+from fedstill.labels import Outputs, Release, SoftLabels, Space
 from fedstill.messages import Answer, Ask, Message, Reply
 from fedstill.service.consortium import found
+from fedstill.transports.https import HttpsLink
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = tuple("abcde")
@@ -106,21 +108,14 @@ def described(folder: Path, parties: Sequence[str], items: int, rounds: int) -> 
 
 async def take_part(folder: Path, consortium: Any, parties: Sequence[str], items: int) -> list[Stub]:
     """Let everybody join, and then work to the end."""
-    payload = Raw().encode(
-        Release(labels=SoftLabels.of(np.arange(items), np.full((items, len(CLASSES)), 0.2, np.float32), _space()))
-    )
+    payload = labels(items)
+    homes = [await join(consortium.invite(p, 1), folder / p, {"file": "none.csv"}) for p in parties]
     stubs, links, workers = [], [], []
-    homes = [await join(consortium.invite(p, 1), folder / p, {"file": "none.csv"}) for p in parties[:-1]]
-    last = consortium.invite(parties[-1], 1)
-    homes.append(await join(last, folder / parties[-1], {"file": "none.csv"}))
-    for home, party in zip(homes, parties, strict=True):
+    for home in homes:
         link = link_of(home)
-        contract, _ = await offered(home, link)
-        stub = Stub(party, contract.agreement.task.outputs, payload)
-        replaced = replace(contract, agreement=Readymade(stub))  # type: ignore[arg-type]
-        journal = Journal(home.journal_path, contract.digest)
-        workers.append(Worker(replaced, _Member(party), journal, home.blobs, time.time))  # type: ignore[arg-type]
-        stubs.append(stub)
+        worker = await worker_of(home, link, payload)
+        stubs.append(worker.participant)
+        workers.append(worker)
         links.append(link)
     running = (work(one, link, clock=time.time, patience=Patience()) for one, link in zip(workers, links, strict=True))
     await asyncio.gather(*running)
@@ -129,15 +124,25 @@ async def take_part(folder: Path, consortium: Any, parties: Sequence[str], items
     return stubs
 
 
+async def worker_of(home: Home, link: HttpsLink, payload: bytes) -> Worker:
+    """A worker whose participant is a stub."""
+    contract, _ = await offered(home, link)
+    party = home.settings.participant.name
+    stub = Stub(party, contract.agreement.task.outputs, payload)
+    standing = replace(contract, agreement=Readymade(stub))  # type: ignore[arg-type]
+    journal = Journal(home.journal_path, contract.digest)
+    return Worker(standing, _Member(party), journal, home.blobs, time.time)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class _Member:
     name: str
 
 
-def _space() -> Any:
-    from fedstill.labels import Space
-
-    return Space.PROBABILITIES
+def labels(items: int) -> bytes:
+    """Soft labels of so many items, as the codec writes them."""
+    said = SoftLabels.of(np.arange(items), np.full((items, len(CLASSES)), 0.2, np.float32), Space.PROBABILITIES)
+    return Raw().encode(Release(labels=said))
 
 
 @contextlib.contextmanager
