@@ -28,8 +28,9 @@ from tqdm import tqdm
 from fedstill.agent.loop import Patience, work
 from fedstill.agent.taking_part import join, link_of
 from fedstill.agent.worker import Worker
-from fedstill.service.consortium import Consortium, found
+from fedstill.service.consortium import Consortium
 from fedstill.service.export import verify
+from fedstill.service.founding import found
 from fedstill.transports.letters import read
 from network import RESULTS, described, labels, worker_of
 

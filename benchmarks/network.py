@@ -38,7 +38,7 @@ from fedstill.agent.worker import Worker
 from fedstill.codecs.raw import Raw
 from fedstill.labels import Outputs, Release, SoftLabels, Space
 from fedstill.messages import Answer, Ask, Message, Reply
-from fedstill.service.consortium import found
+from fedstill.service.founding import found
 from fedstill.transports.https import HttpsLink
 
 RESULTS = Path(__file__).parent / "results"

@@ -15,7 +15,8 @@ from fedstill import config
 from fedstill.agent.taking_part import Result, join, take_part
 from fedstill.assemble import assemble
 from fedstill.energy.synthetic import synthetic
-from fedstill.service.consortium import Consortium, found
+from fedstill.service.consortium import Consortium
+from fedstill.service.founding import found
 from fedstill.service.serving import serve
 
 NAMES = ("alpha", "beta", "gamma")

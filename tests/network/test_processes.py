@@ -17,8 +17,9 @@ import pytest
 from federations import NAMES, contents, describe, free_port, run_here, table_of, write_data
 
 from fedstill.agent.taking_part import join
-from fedstill.service.consortium import Consortium, found
+from fedstill.service.consortium import Consortium
 from fedstill.service.export import verify
+from fedstill.service.founding import found
 
 ROUNDS = 5
 PATIENCE_S = 120

@@ -22,8 +22,9 @@ from fedstill.errors import ConfigError, DataError, LinkRefused
 from fedstill.service.backup import backup, restore
 from fedstill.service.checks import check_consortium
 from fedstill.service.clerk import Bell
-from fedstill.service.consortium import Consortium, checked_address, found
+from fedstill.service.consortium import Consortium, checked_address
 from fedstill.service.export import export, verify
+from fedstill.service.founding import found, plan
 from fedstill.service.invites import read_invite
 from fedstill.service.serving import open_desk
 from fedstill.transports.identity import Certificate, Identity, Role
@@ -134,7 +135,7 @@ def test_the_run_begins_when_all_have_joined(consortium: Consortium) -> None:
     assert desk.status()["phase"] == "open"
     assert len(desk.letters("a", 0)) == len(desk.letters("b", 0)) == 1
     with pytest.raises(ConfigError, match="is under way"):
-        consortium.plan(config.parse({}), consortium.folder)
+        plan(consortium, config.parse({}), consortium.folder)
 
 
 def test_an_older_copy_of_the_store_is_noticed(consortium: Consortium) -> None:

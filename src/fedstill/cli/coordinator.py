@@ -36,7 +36,7 @@ def coordinator() -> None:
 def init(folder: Path, file: Path, address: str, database: str, changes: Sequence[str]) -> None:
     """Make FOLDER with certificates and a database, and draw up the terms that FILE describes."""
     from fedstill import config
-    from fedstill.service.consortium import found
+    from fedstill.service.founding import found
 
     described = config.load(file, changes)
     consortium = found(folder, described, file.parent, address, database)
@@ -56,9 +56,9 @@ def plan(folder: Path, file: Path, changes: Sequence[str]) -> None:
     """Draw up the terms of the next run, from FILE. Restart `serve` afterwards."""
     from fedstill import config
     from fedstill.service.consortium import Consortium
+    from fedstill.service.founding import plan as draw_up
 
-    consortium = Consortium(folder)
-    run = consortium.plan(config.load(file, changes), file.parent)
+    run = draw_up(Consortium(folder), config.load(file, changes), file.parent)
     click.echo(f"Run {run.number} is planned; its terms have the SHA-256 {run.terms_digest}.")
 
 

@@ -13,16 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-import tomli_w
 
 from fedstill.agreement import read_terms
-from fedstill.config import FederationFile, convert, read_toml
+from fedstill.config import convert, read_toml
 from fedstill.errors import ConfigError
 from fedstill.files import write_whole
-from fedstill.round import Phase
 from fedstill.service.blobs import Blobs
-from fedstill.service.charter import draw_up
-from fedstill.service.desk import convene
 from fedstill.service.invites import FORMAT, Invite
 from fedstill.service.limits import Limits
 from fedstill.service.registry import CERTIFICATE_DAYS, Registry
@@ -104,19 +100,11 @@ class Consortium:
         write_whole(path, msgspec.json.format(msgspec.json.encode(invite)), private=True)
         return path
 
-    def plan(self, file: FederationFile, folder: Path) -> RunRow:
-        """Draw up the terms of the next run. Raises ConfigError, also where a run is under way."""
-        runs = self.store.runs()
-        if runs and runs[-1].phase == Phase.OPEN:
-            raise ConfigError(f"run {runs[-1].number} is under way", where=str(self.folder), remedy="Let it end first")
-        number = runs[-1].number + 1 if runs else 1
-        return convene(self.store, self.blobs, draw_up(file, folder, number), time.time())
-
     def renew(self) -> None:
         """Give the coordinator and its server new certificates for the keys that they have."""
         server = Identity.from_pem(self._file("server.key"))
         host = checked_address(self.settings.address)
-        made = _certificates(self.authority, self.identity, server, host, datetime.now(UTC))
+        made = certificates_of(self.authority, self.identity, server, host, datetime.now(UTC))
         for key, pem in made.items():
             write_whole(self.folder / f"{key}.pem", pem)
 
@@ -131,47 +119,7 @@ class Consortium:
             ) from None
 
 
-def found(folder: Path, file: FederationFile, file_folder: Path, address: str, database: str = "") -> Consortium:
-    """Make a consortium's folder: certificates, database, and the terms of its first run.
-
-    Parameters
-    ----------
-    folder:
-        It must not exist, or be empty.
-    file, file_folder:
-        The federation file and where it lies.
-    address:
-        https://host:port, where participants will find the coordinator.
-    database:
-        URL of another database than a file in the folder.
-
-    Raises
-    ------
-    ConfigError, DataError
-        Where the folder is taken, or address or federation file cannot be used; nothing is left behind then.
-    """
-    host = checked_address(address)
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError("this folder is not empty", where=str(folder), remedy="Name another one")
-    draw_up(file, file_folder, 1)  # whatever is wrong shows before anything is made
-    now = datetime.now(UTC)
-    name = file.name or folder.name
-    authority = Authority.create(name, now)
-    coordinator, server = Identity.create(), Identity.create("p256")
-    certificates = {"authority": authority.cert_pem, **_certificates(authority, coordinator, server, host, now)}
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = {"authority": authority.key_pem, "coordinator": coordinator.key_pem, "server": server.key_pem}
-    for key, pem in keys.items():
-        write_whole(folder / f"{key}.key", pem, private=True)
-        write_whole(folder / f"{key}.pem", certificates[key])
-    settings = {"name": name, "address": address} | ({"database": database} if database else {})
-    write_whole(folder / "consortium.toml", tomli_w.dumps(settings).encode())
-    consortium = Consortium(folder)
-    consortium.plan(msgspec.structs.replace(file, name=name), file_folder)
-    return consortium
-
-
-def _certificates(
+def certificates_of(
     authority: Authority, coordinator: Identity, server: Identity, host: str, now: datetime
 ) -> dict[str, bytes]:
     """Certificates of who signs letters, and of the TLS server, which end after a year."""
