@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fedstill.agent.home import Home
 from fedstill.agent.taking_part import link_of
-from fedstill.agreement import read_terms
 from fedstill.assemble import build_task
 from fedstill.config import FederationFile
 from fedstill.service.checks import Check, attempt, certificate, free_disk, private
@@ -36,14 +35,14 @@ def check_participant(folder: Path) -> Iterator[Check]:
     proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
     yield Check("proxy", True, ", ".join(f"{name}={value}" for name, value in proxies.items()) or "none is set")
     yield attempt("data", lambda: _data(home))
-    reached = attempt("coordinator", lambda: asyncio.run(_reached(home)))
-    yield reached
+    yield attempt("coordinator", lambda: asyncio.run(_reached(home)))
 
 
 def _data(home: Home) -> str:
-    if home.accepted is None:
+    accepted = home.standing_on
+    if accepted is None:
         return "looked at once terms are accepted"
-    terms = read_terms(home.accepted)
+    terms = accepted.terms
     task = build_task(FederationFile(task={"kind": terms.task, **_settings(terms.settings)}))
     prepared = task.prepare(home.settings.participant.name, home.member(task).data, home.settings.participant.history)
     return f"{len(prepared.site.rows)} rows to learn from, {len(prepared.examination.X)} to be judged on"

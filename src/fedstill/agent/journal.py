@@ -6,7 +6,7 @@ The journal is also the answer to "what has left my site": when, what, how many 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,11 @@ CREATE TABLE IF NOT EXISTS received (
 CREATE TABLE IF NOT EXISTS sent (
     run TEXT NOT NULL, number INTEGER NOT NULL, what TEXT NOT NULL, letter BLOB NOT NULL, digest TEXT NOT NULL,
     size INTEGER NOT NULL, made_at REAL NOT NULL, posted_at REAL, why TEXT NOT NULL, PRIMARY KEY (run, number)
+) STRICT;
+CREATE TABLE IF NOT EXISTS drafts (
+    run TEXT NOT NULL, number INTEGER NOT NULL, round INTEGER NOT NULL, question INTEGER NOT NULL, what TEXT NOT NULL,
+    digest TEXT NOT NULL, size INTEGER NOT NULL, made_at REAL NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
+    decided_at REAL, letter INTEGER, PRIMARY KEY (run, number), UNIQUE (run, round, question)
 ) STRICT;
 """
 
@@ -50,6 +55,42 @@ class Sent:
     made_at: float
     posted_at: float | None = None
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An answer that leaves only if the owner wants.
+
+    Attributes
+    ----------
+    number:
+        Of the coordinator's letter that asked.
+    round, question:
+        What it answers.
+    what, digest, size:
+        What is in it, and the payload.
+    made_at, decided_at:
+        Unix seconds.
+    verdict:
+        The owner's: WAITING for it, APPROVED, REFUSED for a `reason`; or LATE, where the coordinator has gone on.
+    letter:
+        The number of the letter that followed from the verdict.
+    """
+
+    number: int
+    round: int
+    question: int
+    what: str
+    digest: str
+    size: int
+    made_at: float
+    verdict: str = ""
+    reason: str = ""
+    decided_at: float | None = None
+    letter: int | None = None
+
+
+WAITING, APPROVED, REFUSED, LATE = "", "approved", "refused", "late"
 
 
 class Journal:
@@ -89,12 +130,58 @@ class Journal:
         )
         return [Sent(*row) for row in self._rows(query)]
 
-    def handled(self, received: Received, sent: Sent | None = None) -> None:
-        """A letter has been handled, and perhaps answered: both are on the disk when this returns, or neither."""
+    def sent_ever(self) -> list[tuple[str, Sent]]:
+        """The same of all runs, each with the SHA-256 of its terms, in the order in which they were made."""
+        columns = ", ".join(Sent.__dataclass_fields__)
+        query = f"SELECT run, {columns} FROM sent ORDER BY made_at, number"  # noqa: S608 - our own names
+        with _faults(self._path):
+            return [(run, Sent(*row)) for run, *row in self._connection.execute(query)]
+
+    def drafts(self) -> list[Draft]:
+        """All answers that the owner is or was asked about, in order."""
+        columns = ", ".join(Draft.__dataclass_fields__)
+        query = f"SELECT {columns} FROM drafts WHERE run = ? ORDER BY number"  # noqa: S608 - our own names
+        return [Draft(*row) for row in self._rows(query)]
+
+    def handled(
+        self, received: Received, sent: Sent | None = None, draft: Draft | None = None, late: Iterable[Draft] = ()
+    ) -> None:
+        """A letter has been handled; all that follows from it is on the disk when this returns, or nothing.
+
+        Parameters
+        ----------
+        received:
+            The letter.
+        sent, draft:
+            The answer, or one that the owner is asked about.
+        late:
+            Drafts that are of no use any more.
+        """
         with self._transaction():
             self._insert("received", vars(received))
             if sent is not None:
                 self._insert("sent", vars(sent))
+            if draft is not None:
+                self._insert("drafts", vars(draft))
+            for one in late:
+                change = "UPDATE drafts SET verdict = ? WHERE run = ? AND number = ? AND letter IS NULL"
+                self._connection.execute(change, (LATE, self._run, one.number))
+
+    def decided(self, number: int, verdict: str, reason: str, at: float) -> bool:
+        """The owner has decided about a draft; False where it does not wait any more."""
+        with self._transaction():
+            change = (
+                "UPDATE drafts SET verdict = ?, reason = ?, decided_at = ? WHERE run = ? AND number = ? AND verdict = ?"
+            )
+            asked = (verdict, reason, at, self._run, number, WAITING)
+            return self._connection.execute(change, asked).rowcount == 1
+
+    def released(self, draft: Draft, sent: Sent) -> None:
+        """A letter follows from the owner's verdict: both are on the disk when this returns, or neither."""
+        with self._transaction():
+            change = "UPDATE drafts SET letter = ? WHERE run = ? AND number = ?"
+            self._connection.execute(change, (sent.number, self._run, draft.number))
+            self._insert("sent", vars(sent))
 
     def posted(self, number: int, at: float, why: str) -> None:
         """The coordinator has taken a letter, or said why it does not count."""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from fedstill.agent.home import Home
-from fedstill.errors import ConfigError, FedstillError, WireError
-from fedstill.transports.identity import Certificate, Identity
+from fedstill.errors import FedstillError, WireError
+from fedstill.transports.identity import Certificate
 from fedstill.transports.letters import Parcel
 from fedstill.transports.links import Link
 
@@ -48,7 +48,7 @@ class RenewingLink:
         self._clock = clock
         self._link = connect(home)
         self._not_before = datetime.min.replace(tzinfo=UTC)
-        self._identity, self._certificate = _papers(home)
+        self._certificate = home.certificate
 
     async def terms(self) -> bytes:
         """See `links.Link.terms`."""
@@ -79,7 +79,7 @@ class RenewingLink:
             return
         self._not_before = now + AGAIN
         try:
-            pem = await self._link.renew(self._identity.request_pem(old.name))
+            pem = await self._link.renew(self._home.identity.request_pem(old.name))
             renewed = _checked(pem, old, self._home)
             self._home.write("certificate.pem", pem)
         except (FedstillError, OSError) as error:
@@ -90,13 +90,6 @@ class RenewingLink:
         before, self._link = self._link, self._connect(self._home)
         self._certificate = renewed
         await before.close()
-
-
-def _papers(home: Home) -> tuple[Identity, Certificate]:
-    identity = home.identity
-    if identity.certificate is None:
-        raise ConfigError("there is no certificate", where=str(home.folder), remedy="Join first")
-    return identity, identity.certificate
 
 
 def _checked(pem: bytes, old: Certificate, home: Home) -> Certificate:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import tomli_w
+from threadpoolctl import threadpool_limits
 
-from fedstill.agent.home import Home
+from fedstill.agent.home import MAX_PAYLOAD_BYTES, Accepted, Home
 from fedstill.agent.journal import Journal
-from fedstill.agent.loop import Patience, work
+from fedstill.agent.loop import Observe, Patience, closed, nobody, work
+from fedstill.agent.pacing import Bucket, PacedLink
+from fedstill.agent.renewal import RenewingLink
 from fedstill.agent.worker import Contract, Worker
 from fedstill.agreement import Terms, read_agreement, read_terms
-from fedstill.config import ParticipantTable
+from fedstill.config import ParticipantTable, convert
 from fedstill.environment import describe
 from fedstill.errors import ConfigError, WireError
 from fedstill.evaluation.report import write_report
@@ -67,7 +69,7 @@ async def join(invite_path: Path, folder: Path | None, table: dict[str, Any]) ->
             "a participant lives here already", where=str(home.folder), remedy="Name another folder with --folder"
         )
     participant = {"name": invite.name, **table}
-    msgspec.convert(participant, ParticipantTable)
+    convert(participant, ParticipantTable, "--set")
     key = home.folder / "key.pem"
     identity = Identity.from_pem(key.read_bytes()) if key.exists() else Identity.create()
     home.write("key.pem", identity.key_pem, private=True)
@@ -85,7 +87,7 @@ async def join(invite_path: Path, folder: Path | None, table: dict[str, Any]) ->
 
 
 def link_of(home: Home) -> HttpsLink:
-    """The way to its coordinator."""
+    """The way to its coordinator, with the certificate that it has now."""
     return HttpsLink(
         home.settings.address,
         certificate=home.folder / "certificate.pem",
@@ -94,8 +96,23 @@ def link_of(home: Home) -> HttpsLink:
     )
 
 
-async def offered(home: Home, link: Link) -> tuple[Contract, bytes]:
+def connection(home: Home) -> Link:
+    """The same for long work: the certificate is renewed in time, and the owner's bandwidth kept."""
+    _ = home.identity, home.coordinator  # whatever is wrong with these shows before anything else
+    link: Link = RenewingLink(home, link_of, time.time)
+    rate = home.settings.rules.bandwidth_kb_per_s
+    return link if rate is None else PacedLink(link, Bucket(1000 * rate), Bucket(1000 * rate))
+
+
+async def offered(home: Home, link: Link, *, keep: bool = True) -> tuple[Contract, bytes]:
     """What the participant would stand on, and the terms as the coordinator offers them now.
+
+    Parameters
+    ----------
+    home, link:
+        Of the participant.
+    keep:
+        Write the transfer set into the folder, so that it is fetched once.
 
     Raises
     ------
@@ -105,56 +122,102 @@ async def offered(home: Home, link: Link) -> tuple[Contract, bytes]:
         Where this participant is not one of theirs.
     """
     data = await link.terms()
+    return await contract_of(home, link, data, keep=keep), data
+
+
+async def contract_of(home: Home, link: Link, data: bytes, *, keep: bool = True) -> Contract:
+    """What the participant stands on with these terms; see `offered`."""
     terms = read_terms(data)
     name = home.settings.participant.name
     if name not in terms.parties:
-        raise ConfigError(f"'{name}' does not take part", where="terms", remedy="Ask the operator")
-    blobs = home.blobs
-    if not blobs.has(terms.transfer):
-        blobs.put(await link.fetch(terms.transfer, terms.transfer_bytes))
-    agreement = read_agreement(terms, blobs.get(terms.transfer))
-    return Contract(terms, digest_of(data), agreement, home.identity, home.coordinator), data
+        raise ConfigError(f"'{name}' does not take part in run {terms.run}", where="terms", remedy="Ask the operator")
+    agreement = read_agreement(terms, await _transfer(home, link, terms, keep=keep))
+    return Contract(terms, digest_of(data), agreement, home.identity, home.coordinator)
+
+
+async def _transfer(home: Home, link: Link, terms: Terms, *, keep: bool) -> bytes:
+    if terms.transfer_bytes > MAX_PAYLOAD_BYTES:
+        raise WireError(f"a transfer set of {terms.transfer_bytes} bytes is over the bound of {MAX_PAYLOAD_BYTES}")
+    if home.payloads.is_dir() and home.blobs.has(terms.transfer):
+        return home.blobs.get(terms.transfer)
+    data = await link.fetch(terms.transfer, terms.transfer_bytes)
+    if keep:
+        home.blobs.put(data)
+    return data
 
 
 async def agreed(home: Home, link: Link, *, accept: bool) -> Contract:
     """The same, where its owner has accepted these terms, or does so now. Raises ConfigError where not."""
-    contract, data = await offered(home, link)
-    if not accept and home.accepted != data:
+    data = await link.terms()
+    if not accept and not accepts(home, data):
         raise ConfigError(
             "the coordinator offers terms that have not been accepted here",
             where=str(home.folder),
             remedy=f"Read them: fedstill participant terms {home.folder}; then run with --accept",
         )
-    if accept:
-        home.write("terms.json", data)
+    contract = await contract_of(home, link, data)
+    home.write("terms.json", data)
     return contract
+
+
+def accepts(home: Home, data: bytes) -> bool:
+    """Whether its owner has accepted these terms, or has said that such terms are accepted."""
+    before = home.standing_on
+    if before is None:
+        return False
+    return data == before.data or (home.settings.rules.accept == "same" and same_but_run(before, data))
+
+
+def same_but_run(before: Accepted, data: bytes) -> bool:
+    """Whether terms are those of a later run, and otherwise the same to the last byte. Raises WireError."""
+    terms = read_terms(data)
+    as_before = msgspec.structs.replace(terms, run=before.terms.run).to_bytes()
+    # What is read must be all that stands there: JSON can say a thing twice, or in two ways.
+    return terms.to_bytes() == data and as_before == before.data and terms.run > before.terms.run
 
 
 def worker_of(home: Home, contract: Contract) -> Worker:
     """The participant at work. Raises ConfigError, DataError, LearnerError, MissingExtra."""
+    member = home.member(contract.agreement.task)
     journal = Journal(home.journal_path, contract.digest)
-    return Worker(contract, home.member(contract.agreement.task), journal, home.blobs, time.time)
+    return Worker(contract, member, journal, home.blobs, time.time, home.settings.rules)
 
 
 async def take_part(
-    home: Home,
-    *,
-    accept: bool = False,
-    patience: Patience | None = None,
-    observe: Callable[[str], None] = lambda _: None,
+    home: Home, *, accept: bool = False, patience: Patience | None = None, observe: Observe = nobody
 ) -> Result:
-    """Take part in the run that the coordinator serves, to its end. Raises what the parts above raise."""
-    link = link_of(home)
+    """Take part in the run that the coordinator serves, to its end. Raises what the parts above and below raise."""
+    with home.held():
+        link = connection(home)
+        try:
+            contract = await agreed(home, link, accept=accept)
+            return await carry_out(home, contract, link, patience or Patience(), observe)
+        finally:
+            await link.close()
+
+
+async def carry_out(home: Home, contract: Contract, link: Link, patience: Patience, observe: Observe) -> Result:
+    """Take part in a run to its end, and keep what comes of it.
+
+    Raises
+    ------
+    LinkRefused, WireError, Replaced
+        As `loop.work`.
+    ConfigError, DataError, LearnerError, MissingExtra
+        As `worker_of`.
+    """
+    worker = worker_of(home, contract)
     try:
-        contract = await agreed(home, link, accept=accept)
-        worker = worker_of(home, contract)
         observe(f"learns from {len(worker.prepared.site.rows)} rows; waiting for the coordinator")
-        await work(worker, link, clock=time.time, patience=patience or Patience(), observe=observe)
+        await work(worker, link, clock=time.time, patience=patience, observe=observe)
+        if worker.ended == "failed":
+            return Result("failed", worker.why)
+        while await closed(worker, time.time, patience.poll_s, observe):
+            pass
+        with threadpool_limits(worker.rules.threads):
+            return kept(home, contract.terms, worker)
     finally:
-        await link.close()
-    if worker.ended == "failed":
-        return Result("failed", worker.why)
-    return kept(home, contract.terms, worker)
+        worker.journal.close()
 
 
 def kept(home: Home, terms: Terms, worker: Worker) -> Result:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from threadpoolctl import threadpool_limits
 
 from fedstill import wire
-from fedstill.agent.journal import Journal, Received, Sent
+from fedstill.agent.journal import APPROVED, REFUSED, WAITING, Draft, Journal, Received, Sent
+from fedstill.agent.limits import Hours, Rules
 from fedstill.agreement import Agreement, Terms
-from fedstill.errors import WireError
+from fedstill.errors import DataError, WireError
 from fedstill.members import Member
 from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
+from fedstill.participant import Participant
 from fedstill.service.blobs import Blobs
 from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import (
@@ -48,6 +50,9 @@ class Contract:
 class Worker:
     """Takes part in one run.
 
+    `ended` is "finished" or "failed" once the run is over, and `why` says why; `after` is the number of the last letter
+    that was handled; `waits` says whether an answer waited for its owner when `unposted` looked last.
+
     Parameters
     ----------
     contract:
@@ -58,6 +63,8 @@ class Worker:
         Where letters and payloads are kept.
     clock:
         Unix seconds.
+    rules:
+        What the owner lets it do.
 
     Raises
     ------
@@ -66,23 +73,41 @@ class Worker:
     """
 
     def __init__(
-        self, contract: Contract, member: Member, journal: Journal, blobs: Blobs, clock: Callable[[], float]
+        self,
+        contract: Contract,
+        member: Member,
+        journal: Journal,
+        blobs: Blobs,
+        clock: Callable[[], float],
+        rules: Rules | None = None,
     ) -> None:
         self.contract = contract
         self.journal = journal
+        self.rules = rules or Rules()
+        self.hours = Hours.read(self.rules.hours)
         self.ended = ""
         self.why = ""
+        self.waits = False
+        self._participant: Participant | None = None
         self._party = member.name
         self._blobs = blobs
         self._clock = clock
-        agreement = contract.agreement
-        self.make = agreement.make(member)
-        self.prepared = agreement.prepare(member)
-        self.participant = agreement.build(self.make, self.prepared)()
+        self.make = contract.agreement.make(member)
+        self.prepared = contract.agreement.prepare(member)
         past = journal.received()
         self.after = past[-1].number if past else 0
-        self._sent = len(journal.sent())
-        self._remember(past)
+        self._sent = max((one.number for one in journal.sent()), default=0)
+        for one in past:
+            if one.kind in ENDINGS:
+                self.ended, self.why = one.kind, str(json.loads(blobs.get(one.digest))["why"])
+
+    @property
+    def participant(self) -> Participant:
+        """The participant where the journal ends; made when it is first needed, because it may have to train."""
+        if self._participant is None:
+            self._participant = self.contract.agreement.build(self.make, self.prepared)()
+            self._remember(self.journal.received())
+        return self._participant
 
     def handle(self, parcel: Parcel) -> str:
         """Take a letter of the coordinator with its payload, and say what it was about.
@@ -114,10 +139,17 @@ class Worker:
         if header.terms != self.contract.digest:
             raise WireError("it is about another run, or other terms")
         check(letter, self.contract.coordinator.verify)
+        if header.size > self._blobs.max_bytes:
+            raise WireError(f"its payload of {header.size} bytes is over the bound of {self._blobs.max_bytes}")
         return letter
 
     def unposted(self) -> Sequence[tuple[Sent, bytes]]:
         """Letters that the coordinator has not confirmed, in order, with their payloads."""
+        drafts = self.journal.drafts()
+        self.waits = any(draft.verdict == WAITING for draft in drafts)
+        for draft in drafts:
+            if draft.verdict in (APPROVED, REFUSED) and draft.letter is None:
+                self.journal.released(draft, self._written(self._decided(draft)))
         return [(one, self._blobs.get(one.digest)) for one in self.journal.sent() if one.posted_at is None]
 
     def stored(self, digest: str) -> Message | Reply:
@@ -135,11 +167,37 @@ class Worker:
         if reply is None:
             loss = self.participant.losses.get(message.round)
             self.journal.handled(replace(received, loss=loss))
-            return (
-                f"round {message.round}: taught" if loss is not None else f"round {message.round}: no use of a teacher"
-            )
-        self.journal.handled(received, self._written(reply))
-        return f"round {message.round}: asked"
+            return f"round {message.round}: {'no use of a teacher' if loss is None else 'taught'}"
+        return f"round {message.round}: asked{self._answer(received, reply)}"
+
+    def _answer(self, received: Received, reply: Reply) -> str:
+        """Write an answer down, or ask the owner about it; says so in the second case."""
+        asked = (reply.round, reply.question)
+        drafts = self.journal.drafts()
+        late = [one for one in drafts if (one.round, one.question) != asked]
+        draft = next((one for one in drafts if (one.round, one.question) == asked), None)
+        if not isinstance(reply, Answer) or (draft is None and self.rules.approve == "always"):
+            self.journal.handled(received, self._written(reply), late=late)
+        elif draft is None:
+            payload = wire.encode(reply)
+            digest, size = self._blobs.put(payload), len(payload)
+            draft = Draft(received.number, *asked, self._said(reply), digest, size, self._clock())
+            self.journal.handled(received, draft=draft, late=late)
+            return f"; answer {draft.number} waits for its owner"
+        elif draft.letter is None:  # asked once more while the owner thinks about it
+            self.journal.handled(received, late=late)
+        else:
+            self.journal.handled(received, self._written(self._decided(draft)), late=late)
+        return ""
+
+    def _decided(self, draft: Draft) -> Reply:
+        """What leaves after the owner's verdict."""
+        if draft.verdict == REFUSED:
+            return Refuse(draft.round, self._party, draft.reason, draft.question)
+        reply = self.stored(draft.digest)
+        if not isinstance(reply, Answer):
+            raise DataError("a draft is no answer", where="journal", remedy="Restore the participant's folder")
+        return reply
 
     def _reply(self, message: Ask | Teach) -> Reply | None:
         if message.recipe not in self.contract.terms.recipes:
@@ -147,19 +205,24 @@ class Worker:
                 raise WireError("a teacher comes with a recipe that the terms do not name")
             why = "it asks for something that the terms do not name"
             return Refuse(message.round, self._party, why, message.question)
-        with threadpool_limits(1):  # so that models are the same, byte for byte, on every machine of a kind
+        # With one thread models are the same, byte for byte, on every machine of a kind.
+        with threadpool_limits(self.rules.threads):
             return self.participant.handle(message)
 
     def _written(self, reply: Reply) -> Sent:
         payload = wire.encode(reply)
         digest, now = self._blobs.put(payload), self._clock()
-        number = self._sent + 1
+        # By the clock, so that whoever has lost its folder, and joined again, goes on above what it sent before.
+        number = max(self._sent + 1, round(1000 * now))
         header = Header(self.contract.digest, self._party, COORDINATOR, number, "frame", digest, len(payload), now)
         letter = write(header, self.contract.identity.sign)
         self._sent = number
-        what = f"round {reply.round}, question {reply.question}: "
-        what += self._releases() if isinstance(reply, Answer) else f"refusal ({reply.reason})"
-        return Sent(number, what, letter.to_bytes(), digest, len(payload), now)
+        return Sent(number, self._said(reply), letter.to_bytes(), digest, len(payload), now)
+
+    def _said(self, reply: Reply) -> str:
+        """What a reply is, in words."""
+        what = self._releases() if isinstance(reply, Answer) else f"refusal ({reply.reason})"
+        return f"round {reply.round}, question {reply.question}: {what}"
 
     def _releases(self) -> str:
         kinds = {recipe.release for recipe in self.contract.terms.recipes}
@@ -173,7 +236,8 @@ class Worker:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise WireError("it does not say how the run has ended") from None
         self._blobs.put(payload)
-        self.journal.handled(Received(header.number, header.kind, number, header.digest, self._clock()))
+        received = Received(header.number, header.kind, number, header.digest, self._clock())
+        self.journal.handled(received, late=self.journal.drafts())
         self.ended, self.why = header.kind, why
         return f"the run has {header.kind}" + (f": {why}" if why else "")
 
@@ -181,20 +245,17 @@ class Worker:
         """Be where the journal ends."""
         self.participant.losses.update({one.round: one.loss for one in past if one.loss is not None})
         for one in self._needed(past):
-            if one.kind in ENDINGS:
-                self.ended, self.why = one.kind, str(json.loads(self._blobs.get(one.digest))["why"])
-                continue
             message = self.stored(one.digest)
             if isinstance(message, Ask | Teach):
                 self._reply(message)
-        for sent in self.journal.sent():
-            reply = self.stored(sent.digest)
+        drafted = [draft.digest for draft in self.journal.drafts()]
+        for digest in (*drafted, *(sent.digest for sent in self.journal.sent())):  # which say what became of drafts
+            reply = self.stored(digest)
             if isinstance(reply, Answer | Refuse):
                 self.participant.remember(reply)
 
     def _needed(self, past: Sequence[Received]) -> list[Received]:
         """The letters on which its present state stands: with beliefs the last teacher alone, else all."""
         if not self.contract.agreement.distils:
-            return list(past)
-        taught = [one for one in past if one.kind == "teach"]
-        return [*taught[-1:], *(one for one in past if one.kind in ENDINGS)]
+            return [one for one in past if one.kind not in ENDINGS]
+        return [one for one in past if one.kind == "teach"][-1:]

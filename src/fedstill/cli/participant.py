@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,7 +15,8 @@ EXAMPLES = """\b
 Examples:
   fedstill participant join plant-a.invite --data meters.csv --learner lightgbm
   fedstill participant terms plant-a
-  fedstill participant run plant-a
+  fedstill participant dry-run plant-a
+  fedstill participant run plant-a --accept
   fedstill participant log plant-a
 """
 
@@ -54,35 +54,48 @@ def join(invite: Path, file: Path, learner: str, folder: Path | None, changes: S
 
 @participant.command()
 @FOLDER
+@click.option("--accept", is_flag=True, help="Accept them, for this run or until you accept others.")
 @JSON
-def terms(folder: Path, as_json: bool) -> None:
+def terms(folder: Path, accept: bool, as_json: bool) -> None:
     """Show the coordinator's terms, and what would leave your site under them. Sends nothing, trains nothing."""
     from fedstill.cli.participating import show_terms
 
-    show_terms(folder, as_json=as_json)
+    show_terms(folder, accept=accept, as_json=as_json)
+
+
+@participant.command("dry-run")
+@FOLDER
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write it  [default: dry-run in FOLDER]")
+@JSON
+def dry_run(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Train, and write what your first answer would be for you to look at. Sends nothing."""
+    from fedstill.cli import participating
+
+    participating.dry_run(folder, out, as_json=as_json)
 
 
 @participant.command()
 @FOLDER
 @click.option("--accept", is_flag=True, help="Accept the coordinator's terms, where they are new.")
+@click.option("--stay", is_flag=True, help="Go on with the next run, and the next, until stopped.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
 @JSON
-def run(folder: Path, accept: bool, log_level: str, as_json: bool) -> None:
+def run(folder: Path, accept: bool, stay: bool, log_level: str, as_json: bool) -> None:
     """Take part to the end of the run; stopped and started again, it goes on where it was."""
-    import asyncio
-
-    from fedstill.agent.home import Home
-    from fedstill.agent.taking_part import take_part
+    from fedstill.cli import participating
     from fedstill.cli.logs import log_as_json
-    from fedstill.errors import RunError
 
     log_as_json(log_level)
-    result = asyncio.run(take_part(Home(folder), accept=accept, observe=lambda line: click.echo(line, err=True)))
-    if result.ended == "failed":
-        raise RunError(f"the run has failed: {result.why}", where=str(folder), remedy="Ask the operator")
-    told: dict[str, Any] = {"model": str(result.model), "report": str(result.report), "errors": result.errors}
+
+    def observe(line: str) -> None:
+        click.echo(line, err=True)
+
+    if stay:
+        participating.stay(folder, accept=accept, observe=observe)
+        return
+    result = participating.take_part(folder, accept=accept, observe=observe)
     if as_json:
-        print_json(told)
+        print_json({"model": str(result.model), "report": str(result.report), "errors": result.errors})
         return
     errors = result.errors or {}
     click.echo(", ".join(f"{way} {value:.4g}" for way, value in errors.items() if value is not None))
@@ -91,9 +104,24 @@ def run(folder: Path, accept: bool, log_level: str, as_json: bool) -> None:
 
 @participant.command()
 @FOLDER
+@click.option(
+    "--number", type=int, help="The answer that you mean, as `status` numbers it  [default: the one there is]"
+)
+@click.option("--refuse", "refusal", metavar="REASON", help="Do not let it leave; the coordinator is told this reason.")
+@click.option("--look", is_flag=True, help="Write it to FOLDER/waiting for you to look at, and decide nothing.")
+@JSON
+def approve(folder: Path, number: int | None, refusal: str | None, look: bool, as_json: bool) -> None:
+    """Let an answer leave that waits for you, or refuse it; with approve = "ask" under [work] all of them wait."""
+    from fedstill.cli import participating
+
+    participating.decide(folder, number, refusal, only_look=look, as_json=as_json)
+
+
+@participant.command()
+@FOLDER
 @JSON
 def log(folder: Path, as_json: bool) -> None:
-    """List all that has left your site: when, what, how many bytes, by which SHA-256."""
+    """List all that has left your site, in all runs: when, what, how many bytes, by which SHA-256."""
     from fedstill.cli.participating import left
 
     told = left(folder)

@@ -64,7 +64,8 @@ class Header:
     to:
         Whom it is for: a party, or COORDINATOR.
     number:
-        1, 2, 3 ... of this sender to this receiver in this run; receivers refuse what is not new.
+        Rises with every letter of this sender to this receiver in this run (the coordinator counts 1, 2, 3 ...);
+        receivers refuse what is not new.
     kind:
         "frame": the payload is a frame of `wire`. "finished", "failed": the run has ended.
     digest:

@@ -1,0 +1,147 @@
+"""Joining, also again after the answer got lost; and what lies in the folder then."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from offices import ADDRESS, Office, certified
+
+from fedstill.agent import taking_part
+from fedstill.agent.home import Home
+from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
+from fedstill.service.invites import FORMAT, Invite
+from fedstill.service.registry import Registry
+from fedstill.service.store import Store
+from fedstill.transports.identity import Role
+from fedstill.transports.letters import COORDINATOR
+
+TABLE = {"file": "data.csv", "learner": "linear"}
+
+
+@pytest.fixture
+def registry(office: Office) -> Iterator[Registry]:
+    store = Store.open(f"sqlite:///{office.folder / 'store.db'}")
+    store.lead("test", time.time(), 3)
+    yield Registry(store, office.authority, time.time)
+    store.close()
+
+
+@pytest.fixture
+def invite(office: Office, registry: Registry) -> Path:
+    token = registry.invite("ann", Role.PARTICIPANT, 1)
+    signer = certified(office.coordinator, COORDINATOR, Role.COORDINATOR).decode()
+    authority = office.authority.cert_pem.decode()
+    path = office.folder / "ann.invite"
+    path.write_bytes(
+        msgspec.json.encode(Invite(FORMAT, "office", "ann", ADDRESS, token, time.time() + 60, authority, signer))
+    )
+    return path
+
+
+@pytest.fixture
+def desk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Enrols without a network; what is popped from here happens to the answer."""
+    happens: list[str] = []
+
+    async def enrol(address: str, token: str, request: bytes, authority: bytes) -> tuple[bytes, bytes]:
+        assert address == ADDRESS
+        answer = registry.enrol(token, request)
+        if happens and happens.pop() == "lost":
+            raise LinkDown("the answer got lost")
+        return answer
+
+    monkeypatch.setattr(taking_part, "enrol", enrol)
+    return happens
+
+
+def join(invite: Path, folder: Path, **table: Any) -> Home:
+    return asyncio.run(taking_part.join(invite, folder, TABLE | table))
+
+
+def test_a_folder_that_is_complete(invite: Path, desk: list[str], tmp_path: Path) -> None:
+    home = join(invite, tmp_path / "ann")
+    assert home.settings.participant.name == "ann"
+    assert home.identity.certificate == home.certificate
+    assert home.coordinator.name == COORDINATOR
+    assert home.accepted is None
+    assert sorted(path.name for path in home.folder.iterdir()) == [
+        *("authority.pem", "certificate.pem", "coordinator.pem", "key.pem", "participant.toml")
+    ]
+
+
+def test_joining_again_after_a_lost_answer_uses_the_same_key(invite: Path, desk: list[str], tmp_path: Path) -> None:
+    desk.append("lost")
+    with pytest.raises(LinkDown):
+        join(invite, tmp_path / "ann")
+    key = (tmp_path / "ann" / "key.pem").read_bytes()
+    home = join(invite, tmp_path / "ann")
+    assert (home.folder / "key.pem").read_bytes() == key
+    assert home.identity.certificate is not None
+
+
+def test_an_invite_works_once(invite: Path, desk: list[str], tmp_path: Path) -> None:
+    join(invite, tmp_path / "ann")
+    with pytest.raises(LinkRefused):
+        join(invite, tmp_path / "another")
+
+
+def test_nobody_is_moved_out_of_a_folder(invite: Path, desk: list[str], tmp_path: Path) -> None:
+    join(invite, tmp_path / "ann")
+    with pytest.raises(ConfigError, match="lives here already"):
+        join(invite, tmp_path / "ann")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_the_key_is_for_its_owner_alone(invite: Path, desk: list[str], tmp_path: Path) -> None:
+    desk.append("lost")  # also before there is a certificate
+    with pytest.raises(LinkDown):
+        join(invite, tmp_path / "ann")
+    key = tmp_path / "ann" / "key.pem"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    join(invite, tmp_path / "ann")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_a_wrong_table_shows_before_a_key_is_made(invite: Path, desk: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no key 'timezon'") as caught:
+        join(invite, tmp_path / "ann", timezon="UTC")
+    assert "timezone" in caught.value.remedy
+    assert not (tmp_path / "ann").exists()
+
+
+@pytest.mark.parametrize("wrong", ["another name", "another authority"])
+def test_a_certificate_that_is_not_ours_is_not_taken(
+    wrong: str, invite: Path, office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def enrol(*_: object) -> tuple[bytes, bytes]:
+        return certified(office.ann, "bob"), b""
+
+    if wrong == "another authority":
+        told = msgspec.json.decode(invite.read_bytes())
+        told["authority"] = told["coordinator"]
+        invite.write_bytes(msgspec.json.encode(told))
+    monkeypatch.setattr(taking_part, "enrol", enrol)
+    with pytest.raises(WireError, match="not of this consortium"):
+        join(invite, tmp_path / "ann")
+    assert not (tmp_path / "ann" / "certificate.pem").exists()
+
+
+def test_what_a_coordinator_says_no_to_shows_no_key(
+    invite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def enrol(*_: object) -> tuple[bytes, bytes]:
+        raise LinkRefused("the invitation has expired")
+
+    monkeypatch.setattr(taking_part, "enrol", enrol)
+    with pytest.raises(FedstillError) as caught:
+        join(invite, tmp_path / "ann")
+    secret = (tmp_path / "ann" / "key.pem").read_text().splitlines()[1]
+    assert secret not in str(caught.value) + caplog.text
