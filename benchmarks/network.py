@@ -39,7 +39,7 @@ from fedstill.codecs.raw import Raw
 from fedstill.labels import Outputs, Release, SoftLabels, Space
 from fedstill.messages import Answer, Ask, Message, Reply
 from fedstill.service.founding import found
-from fedstill.transports.https import HttpsLink
+from fedstill.transports.links import Link
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = tuple("abcde")
@@ -124,7 +124,7 @@ async def take_part(folder: Path, consortium: Any, parties: Sequence[str], items
     return stubs
 
 
-async def worker_of(home: Home, link: HttpsLink, payload: bytes) -> Worker:
+async def worker_of(home: Home, link: Link, payload: bytes) -> Worker:
     """A worker whose participant is a stub."""
     contract, _ = await offered(home, link)
     party = home.settings.participant.name

@@ -71,6 +71,7 @@ HOMES = {
     "fastapi": {"service/api.py"},
     "uvicorn": {"service/server.py"},
     "aiohttp": {"transports/https.py"},
+    "paho": {"transports/mqtt_broker.py"},
     "prometheus_client": {"service/gauges.py"},
 }
 """The only files that may name a heavy library."""

@@ -18,6 +18,7 @@ from fedstill.energy.synthetic import synthetic
 from fedstill.service.consortium import Consortium
 from fedstill.service.founding import found
 from fedstill.service.serving import serve
+from fedstill.testing.broker import Mosquitto
 
 NAMES = ("alpha", "beta", "gamma")
 LEARNERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -116,21 +117,31 @@ def served(folder: Path) -> Iterator[Consortium]:
     assert not faults, faults
 
 
-async def take_part_all(consortium: Consortium, file: config.FederationFile, folder: Path) -> dict[str, Result]:
+async def take_part_all(
+    consortium: Consortium, file: config.FederationFile, folder: Path, *, mqtt: bool
+) -> dict[str, Result]:
     """Invite, join and take part, all over the network."""
     homes = {}
     for name in NAMES:
-        invite = consortium.invite(name, 1)
+        invite = consortium.invite(name, 1, mqtt=mqtt)
         homes[name] = await join(invite, folder / name, table_of(file, name))
     results = await asyncio.gather(*(take_part(home, accept=True) for home in homes.values()))
     return dict(zip(homes, results, strict=True))
 
 
-def run_between_machines(file: config.FederationFile, out: Path) -> dict[str, Result]:
-    """Run it over HTTPS on loopback, each participant with a folder of its own."""
-    found(out / "consortium", file, out, f"https://127.0.0.1:{free_port()}").close()
-    with served(out / "consortium") as consortium:
-        return asyncio.run(take_part_all(consortium, file, out))
+def run_between_machines(file: config.FederationFile, out: Path, *, mqtt: bool = False) -> dict[str, Result]:
+    """Run it over HTTPS or MQTT on loopback, each participant with a folder of its own."""
+    founded = found(out / "consortium", file, out, f"https://127.0.0.1:{free_port()}")
+    founded.close()
+    with contextlib.ExitStack() as stack:
+        if mqtt:
+            broker = stack.enter_context(Mosquitto(out / "broker", founded.authority))
+            settings = (out / "consortium" / "consortium.toml").read_text(encoding="utf-8")
+            (out / "consortium" / "consortium.toml").write_text(
+                f'{settings}broker = "{broker.address}"\n', encoding="utf-8"
+            )
+        consortium = stack.enter_context(served(out / "consortium"))
+        return asyncio.run(take_part_all(consortium, file, out, mqtt=mqtt))
 
 
 def contents(folder: Path) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from federations import NAMES, contents, describe, run_between_machines, run_her
 from fedstill.agent.journal import Journal
 from fedstill.service.audit import audit
 from fedstill.service.consortium import Consortium
+from fedstill.testing.broker import MOSQUITTO
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,14 @@ def test_models_are_the_same_over_https(both: tuple[Path, Path]) -> None:
     here, network = both
     for name in NAMES:
         assert contents(network / name / "models" / "1") == contents(here / name)
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_models_are_the_same_over_mqtt(strategy: str, data: Path, both: tuple[Path, Path], tmp_path: Path) -> None:
+    results = run_between_machines(describe(data, strategy), tmp_path, mqtt=True)
+    assert {result.ended for result in results.values()} == {"finished"}
+    for name in NAMES:
+        assert contents(tmp_path / name / "models" / "1") == contents(both[0] / name)
 
 
 def test_models_are_the_same_from_a_pool(strategy: str, data: Path, both: tuple[Path, Path], tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ from fedstill.evaluation.summary import build_report
 from fedstill.judging import conclude, outcome, store
 from fedstill.service.invites import read_invite
 from fedstill.transports.calls import Traffic
-from fedstill.transports.https import HttpsLink, enrol
 from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import digest_of
 from fedstill.transports.links import Link
+from fedstill.transports.ways import Way, connect, enrol
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ async def join(invite_path: Path, folder: Path | None, table: dict[str, Any]) ->
     return home
 
 
-def link_of(home: Home) -> HttpsLink:
+def link_of(home: Home) -> Way:
     """The way to its coordinator, with the certificate that it has now."""
-    return HttpsLink(
+    return connect(
         home.settings.address,
         certificate=home.folder / "certificate.pem",
         key=home.folder / "key.pem",

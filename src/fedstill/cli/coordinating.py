@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import tomli_w
 
 from fedstill.cli.logs import log_as_json
+from fedstill.config import read_toml
+from fedstill.files import write_whole
 from fedstill.service.consortium import Consortium
 from fedstill.service.serving import serve as serve_until
 
@@ -29,3 +33,15 @@ def serve(folder: Path, log_level: str) -> None:
         asyncio.run(run())
     finally:
         consortium.close()
+
+
+def write_broker(folder: Path, address: str, user: str) -> Path:
+    """Write a broker's configuration, and its address to the consortium's settings."""
+    from fedstill.service.mosquitto import write_broker as write
+
+    consortium = Consortium(folder)
+    path = write(folder / "broker", consortium.authority, address, datetime.now(UTC), user=user)
+    consortium.close()
+    raw = read_toml(folder / "consortium.toml", "")
+    write_whole(folder / "consortium.toml", tomli_w.dumps({**raw, "broker": address}).encode())
+    return path

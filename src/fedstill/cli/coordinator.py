@@ -68,12 +68,25 @@ def plan(folder: Path, file: Path, changes: Sequence[str]) -> None:
 @click.option(
     "--days", type=click.FloatRange(0, min_open=True), default=14, show_default=True, help="Until it expires."
 )
-def invite(folder: Path, name: str, days: float) -> None:
+@click.option("--mqtt", is_flag=True, help="The participant shall come over MQTT instead of HTTPS.")
+def invite(folder: Path, name: str, days: float, mqtt: bool) -> None:
     """Write an invite for the participant NAME: a file that lets it join, once."""
     from fedstill.service.consortium import Consortium
 
-    path = Consortium(folder).invite(name, days)
+    path = Consortium(folder).invite(name, days, mqtt=mqtt)
     click.echo(f"{path}: give it to {name} by a way that nobody else can read; it works once, for {days:g} days.")
+
+
+@coordinator.command()
+@FOLDER
+@click.option("--address", required=True, help="Where all find the broker: mqtts://host:port/name?enrol=port")
+@click.option("--user", default="", help="Whom the broker becomes where root starts it  [default: mosquitto]")
+def broker(folder: Path, address: str, user: str) -> None:
+    """Write the configuration of a Mosquitto broker to FOLDER/broker, and serve over it as well."""
+    from fedstill.cli.coordinating import write_broker
+
+    click.echo(f"Start the broker: mosquitto -c {write_broker(folder, address, user)}")
+    click.echo(f"Then restart serve, and invite with --mqtt: fedstill coordinator invite {folder} NAME --mqtt")
 
 
 @coordinator.command()

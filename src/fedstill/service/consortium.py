@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The address of this machine to listen at; the port is that of `address`.
     database:
         URL; "" is store.db in the folder.
+    broker:
+        Where the consortium meets over MQTT as well, `mqtts://host:port/name?enrol=port`; "" is nowhere.
     limits:
         See `service.limits.Limits`.
     """
@@ -49,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str
     listen: str = "0.0.0.0"  # noqa: S104 - a server is there to be reached
     database: str = ""
+    broker: str = ""
     limits: Limits = msgspec.field(default_factory=Limits)
 
 
@@ -75,8 +78,13 @@ class Consortium:
         """Close the store."""
         self.store.close()
 
-    def invite(self, name: str, days: float) -> Path:
-        """Write an invite for a participant; returns the file. Raises ConfigError."""
+    def invite(self, name: str, days: float, *, mqtt: bool = False) -> Path:
+        """Write an invite for a participant, to come over HTTPS or MQTT; returns the file. Raises ConfigError."""
+        address = self.settings.broker if mqtt else self.settings.address
+        if not address:
+            raise ConfigError(
+                "no broker is set", where="broker", remedy="Run `fedstill coordinator broker`, or set it by hand"
+            )
         known = {party for run in self.store.runs()[-1:] for party in _parties(run)}
         if name not in known:
             raise ConfigError(
@@ -89,7 +97,7 @@ class Consortium:
             format=FORMAT,
             federation=self.settings.name,
             name=name,
-            address=self.settings.address,
+            address=address,
             token=token,
             expires=time.time() + 86_400 * days,
             authority=self.authority.cert_pem.decode(),

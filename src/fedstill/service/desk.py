@@ -118,10 +118,15 @@ class Desk:
 
     def enrol(self, token: str, request_pem: bytes) -> tuple[bytes, bytes]:
         """See `Registry.enrol`; the last one to come starts the run."""
-        certificates = self.registry.enrol(token, request_pem)
-        self._certificates.clear()  # a party that is invited again has another key
-        self.tick()
-        return certificates
+        return self._let_in(self.registry.enrol(token, request_pem))
+
+    def invitations(self) -> list[str]:
+        """See `Registry.invitations`."""
+        return self.registry.invitations()
+
+    def enrol_hash(self, token_hash: str, request_pem: bytes) -> tuple[bytes, bytes]:
+        """See `Registry.enrol_hash`; the last one to come starts the run."""
+        return self._let_in(self.registry.enrol_hash(token_hash, request_pem))
 
     def renew(self, name: Party, request_pem: bytes) -> bytes:
         """See `Registry.renew`."""
@@ -213,6 +218,11 @@ class Desk:
         }
 
     # ---- how it works
+
+    def _let_in(self, certificates: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        self._certificates.clear()  # a party that is invited again has another key
+        self.tick()
+        return certificates
 
     def _clock(self) -> float:
         return max(self.progress.now, self.registry.clock())

@@ -25,7 +25,7 @@ from fedstill.service.gate import Refused, recognise, too_often
 from fedstill.service.limits import Buckets, Limits
 from fedstill.service.mqtt_office import Newcomers, Office
 from fedstill.transports.identity import Certificate, Identity
-from fedstill.transports.letters import COORDINATOR
+from fedstill.transports.letters import digest_of
 from fedstill.transports.mqtt_broker import Connection
 from fedstill.transports.mqtt_frames import (
     MAX_TEXT,
@@ -128,6 +128,8 @@ class Bridge:
         self._signers: dict[bytes, Certificate] = {}
         self._connection: Connection | None = None
         self._sitting = b""
+        # Who has the same key ends the connection of who has it now; nobody else can guess this name.
+        self._name = f"fedstill-{digest_of(self._identity.sign(b'fedstill mqtt name'))[:32]}"
 
     async def run(self, first_s: float = 0.5, most_s: float = 30.0) -> None:
         """Answer until cancelled; connects again after `first_s` seconds, twice as long each time up to `most_s`."""
@@ -157,7 +159,7 @@ class Bridge:
         self._connection = await Connection.open(
             self._address,
             self._context,
-            f"fedstill-{topics.consortium}-{COORDINATOR}",  # one at a time: a second coordinator ends the first one's
+            self._name,
             heard=self._heard,
             ended=end,
             will=(topics.gone, self._packed(bytes(16), "", Gone())),
@@ -186,6 +188,8 @@ class Bridge:
             newcomer = topic == topics.new_up(name)
             if not newcomer and topic != topics.up(name):
                 raise WireError("it came on the topic of another party")
+            if newcomer != isinstance(envelope.message.body, Enrol):
+                raise WireError("not for newcomers, or for them alone")
             signer = None if newcomer else self._signer(envelope, name)
         except (WireError, ConfigError) as error:
             LOG.debug("a message is not used", extra={"topic": repr(topic[:200]), "why": str(error)})
@@ -232,8 +236,6 @@ class Bridge:
             return No(f"the time of the request is {off_s:+.0f} s off", "Set the clock", again=False)
         if signer is not None and not signer.valid(now):
             return No("the certificate has ended", "Enrol again with a new invitation", again=False)
-        if (signer is None) != isinstance(request.body, Enrol):
-            return No("not for newcomers, or for them alone", "Enrol with an invitation", again=False)
         wait_s = 0.0
         if signer is None:
             wait_s = self._newcomers.take("", asyncio.get_running_loop().time())
@@ -266,7 +268,7 @@ class Bridge:
     # ---- what goes
 
     def _packed(self, number: bytes, to: Party, reply: Reply) -> bytes:
-        answer = Answer(number, to, self._sitting, reply)
+        answer = Answer(number, to, self._sitting, self._clock(), reply)
         return pack(answer, self._certificate, self._identity.sign)
 
     def _publish(self, topic: str, packed: bytes) -> None:

@@ -87,8 +87,10 @@ class Office:
             case Fetch():
                 return await self._fetch(caller.name, body)
             case Look():
-                return await self._extent(body.digest, body.size)
+                self._check_size(body.size)
+                return await asyncio.to_thread(self._extent, body.digest)
             case Piece():
+                self._check_size(body.size)
                 return await self._append(body)
             case Post():
                 return await self._post(caller.name, body)
@@ -123,11 +125,14 @@ class Office:
             if len(self._readers) >= 10_000:
                 self._readers.clear()
             self._readers.add(named)  # letters are not taken back
-        if named not in self._readers or not await asyncio.to_thread(self._blobs.has, asked.digest):
+        part = await asyncio.to_thread(self._read, asked) if named in self._readers else None
+        if part is None:
             raise Refused(404, "no letter to you names such a payload, or it is not kept any more")
-        return await asyncio.to_thread(self._read, asked)
+        return part
 
-    def _read(self, asked: Fetch) -> Part:
+    def _read(self, asked: Fetch) -> Part | None:
+        if not self._blobs.has(asked.digest):
+            return None
         with self._blobs.open_path(asked.digest).open("rb") as file:
             size = file.seek(0, 2)
             file.seek(min(asked.offset, size))
@@ -135,35 +140,43 @@ class Office:
 
     async def _append(self, piece: Piece) -> Extent:
         """Add a piece, once those before it are there."""
-        blobs, end = self._blobs, piece.offset + len(piece.data)
-        if end > piece.size:
+        if piece.offset + len(piece.data) > piece.size:
             raise WireError("a piece reaches over the end of its payload", where=f"payload {piece.digest}")
         gate = self._gates.setdefault(piece.digest, asyncio.Condition())
+        until = asyncio.get_running_loop().time() + HOLD_S
         async with gate:
+            extent = await asyncio.to_thread(self._add, piece)
             with suppress(TimeoutError):
-                async with asyncio.timeout(HOLD_S):
-                    while (extent := await self._extent(piece.digest, piece.size)).present < piece.offset:
+                while extent.present < piece.offset:
+                    async with asyncio.timeout_at(until):
                         await gate.wait()
-            if piece.offset <= extent.present and not extent.whole:
-                # Somebody else may send the same payload, with whatever else in it; the digest tells at the end.
-                with suppress(WireError):
-                    if extent.present < end:
-                        rest = memoryview(piece.data)[extent.present - piece.offset :]
-                        await asyncio.to_thread(blobs.append, piece.digest, extent.present, rest)
-                    if max(end, extent.present) == piece.size:
-                        await asyncio.to_thread(blobs.finish, piece.digest)
-                gate.notify_all()
-            return await self._extent(piece.digest, piece.size)
+                    extent = await asyncio.to_thread(self._add, piece)
+            gate.notify_all()
+        return extent
 
-    async def _extent(self, digest: str, size: int) -> Extent:
+    def _add(self, piece: Piece) -> Extent:
+        extent, end = self._extent(piece.digest), piece.offset + len(piece.data)
+        if extent.whole or extent.present < piece.offset:
+            return extent
+        with suppress(WireError):  # somebody else may send the same payload, with whatever else in it
+            if extent.present < end:
+                rest = memoryview(piece.data)[extent.present - piece.offset :]
+                self._blobs.append(piece.digest, extent.present, rest)
+            if max(end, extent.present) == piece.size:
+                self._blobs.finish(piece.digest)
+        return self._extent(piece.digest)
+
+    def _extent(self, digest: str) -> Extent:
+        whole = self._blobs.has(digest)  # first: what becomes whole in between is not short then
+        return Extent(self._blobs.offset(digest), whole)
+
+    def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
             raise Refused(
                 413,
                 f"a payload of {size} bytes is over the coordinator's bound of {self._max_bytes}",
                 "Ask its operator for a higher bound, or release less: fewer items, a codec that packs tighter",
             )
-        whole = await asyncio.to_thread(self._blobs.has, digest)
-        return Extent(await asyncio.to_thread(self._blobs.offset, digest), whole)
 
     async def _post(self, party: Party, asked: Post) -> Verdict:
         if asked.payload is None:

@@ -61,9 +61,18 @@ class Registry:
         WireError
             Where the request is none.
         """
+        return self.enrol_hash(_hash(token.encode()), request_pem)
+
+    def invitations(self) -> list[str]:
+        """SHA-256 of the tokens of all invitations that are not too old, used ones as well."""
+        now = self.clock()
+        return [one.token_hash for one in self.store.invitations() if one.expires > now]
+
+    def enrol_hash(self, token_hash: str, request_pem: bytes) -> tuple[bytes, bytes]:
+        """Let a party in that has proved to have a token, by the token's SHA-256. Returns and raises as `enrol`."""
         now = self.clock()
         with self.store.writing() as writer:
-            invitation, why = writer.take_invitation(_hash(token.encode()), now, _hash(request_pem))
+            invitation, why = writer.take_invitation(token_hash, now, _hash(request_pem))
             if invitation is None:
                 raise LinkRefused(why, remedy="Ask the operator for a new invitation")
             certificate = self._certify(invitation.party, Role(invitation.role), request_pem)

@@ -64,10 +64,12 @@ async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[
     serving = asyncio.create_task(server.serve())
     beating = asyncio.create_task(_beat(app.state.house.clerk, desk))
     stopped = asyncio.create_task(stopping.wait())
+    bridging = _bridged(consortium, app.state.house.clerk, bell, desk)
     tell(f"run {desk.status()['run']} is served at {consortium.settings.address}")
-    done, _ = await asyncio.wait({serving, beating, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    beating.cancel()
-    stopped.cancel()
+    done, _ = await asyncio.wait({serving, beating, stopped, *bridging}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (beating, stopped, *bridging):
+        task.cancel()
+    await asyncio.gather(*bridging, return_exceptions=True)
     server.stop()
     await asyncio.gather(serving, return_exceptions=True)
     for task in done - {stopped}:
@@ -83,6 +85,25 @@ def open_desk(consortium: Consortium, bell: Bell) -> Desk:
             "no run is planned", where=str(consortium.folder), remedy="Plan one: fedstill coordinator plan"
         )
     return Desk(consortium.store, consortium.blobs, runs[-1], consortium.identity, consortium.registry, bell.announce)
+
+
+def _bridged(consortium: Consortium, clerk: Clerk, bell: Bell, desk: Desk) -> list[asyncio.Task[None]]:
+    """The way over MQTT, where a broker is set."""
+    if not consortium.settings.broker:
+        return []
+    from fedstill.service.mqtt import Bridge  # an extra of its own
+
+    bridge = Bridge(
+        clerk,
+        bell,
+        consortium.settings.limits,
+        address=consortium.settings.broker,
+        certificate=consortium.folder / "coordinator.pem",
+        key=consortium.folder / "coordinator.key",
+        authority_pem=consortium.authority.cert_pem,
+        newcomers=desk,
+    )
+    return [asyncio.create_task(bridge.run())]
 
 
 async def _lead(consortium: Consortium, stopping: asyncio.Event, tell: Callable[[str], None]) -> bool:

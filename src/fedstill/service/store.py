@@ -123,7 +123,7 @@ class Writer(Reads):
         Parameters
         ----------
         token_hash:
-            SHA-256 of the token, so that who reads the database cannot join.
+            SHA-256 of the token, so that a copy of the database does not hold it.
         now:
             Unix seconds.
         used_by:

@@ -1,21 +1,30 @@
-"""A real Mosquitto broker on this machine, for tests."""
+"""A real Mosquitto broker on this machine, and a coordinator at it, for tests."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from fedstill.service.blobs import Blobs
+from fedstill.service.clerk import Bell, Clerk
+from fedstill.service.limits import Limits
 from fedstill.service.mosquitto import write_broker
-from fedstill.transports.identity import Authority
+from fedstill.service.mqtt import Bridge
+from fedstill.testing.coordinator import Consortium, MemoryDesk, Papers
+from fedstill.transports.identity import Authority, Role
+from fedstill.transports.letters import COORDINATOR
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 """Where the program is; None where it is not installed."""
@@ -112,3 +121,82 @@ def _bound(count: int) -> Iterator[list[socket.socket]]:
     finally:
         for one in sockets:
             one.close()
+
+
+class Invitations:
+    """Fulfils `service.mqtt_office.Newcomers` with the tokens of a desk."""
+
+    def __init__(self, desk: MemoryDesk) -> None:
+        self._desk = desk
+
+    def invitations(self) -> Sequence[str]:
+        """See `Newcomers`."""
+        return list(map(_hash, self._desk.tokens))
+
+    def enrol_hash(self, token_hash: str, request_pem: bytes) -> tuple[bytes, bytes]:
+        """See `Newcomers`."""
+        token = next(token for token in self._desk.tokens if _hash(token) == token_hash)
+        return self._desk.enrol(token, request_pem)
+
+
+class Hall:
+    """A desk and a bridge to it, in the running event loop; made by `bridged`."""
+
+    def __init__(self, desk: MemoryDesk, bridge: Bridge, clerk: Clerk) -> None:
+        self.desk = desk
+        self.bridge = bridge
+        self._clerk = clerk
+        self._running: asyncio.Task[None] | None = None
+
+    async def enter(self) -> None:
+        """Let the bridge run, and wait until it is connected."""
+        self._running = asyncio.create_task(self.bridge.run(first_s=0.01, most_s=0.1))
+        await asyncio.wait_for(self.bridge.connected.wait(), 10)
+
+    async def leave(self) -> None:
+        """Stop the bridge."""
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+
+@asynccontextmanager
+async def bridged(
+    broker: Mosquitto,
+    consortium: Consortium,
+    blobs: Blobs,
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time.time,
+    *,
+    papers: Papers | None = None,
+    open_to_newcomers: bool = True,
+) -> AsyncIterator[Hall]:
+    """A coordinator at a broker, with a key of its own or what `papers` says, for as long as the block lasts."""
+    bell = Bell()
+    desk = MemoryDesk(consortium, blobs, bell.announce)
+    clerk = Clerk(desk)
+    papers = papers or consortium.papers(COORDINATOR, Role.COORDINATOR)
+    bridge = Bridge(
+        clerk,
+        bell,
+        limits or Limits(),
+        address=broker.address,
+        certificate=papers.certificate,
+        key=papers.key,
+        authority_pem=consortium.authority.cert_pem,
+        newcomers=Invitations(desk) if open_to_newcomers else None,
+        clock=clock,
+    )
+    hall = Hall(desk, bridge, clerk)
+    try:
+        await hall.enter()
+        yield hall
+    finally:
+        await hall.leave()
+        desk.free.set()
+        await clerk.close()
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

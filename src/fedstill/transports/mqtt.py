@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from fedstill.errors import ConfigError, FedstillError, LinkDown, WireError
+from fedstill.errors import ConfigError, LinkDown, WireError
 from fedstill.labels import Party
 from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, unpack_parcels
@@ -153,6 +153,11 @@ class MqttLink:
         """A new certificate (PEM) for the participant, for which it makes a request. Raises as the others do."""
         return (await self._line.ask(Renew(request_pem), Certified)).certificate
 
+    async def clock(self) -> float:
+        """The coordinator's time in Unix seconds. Raises as the others do."""
+        await self._line.ask(Terms(0), Part)
+        return self._line.told_at
+
     async def close(self) -> None:
         """See `links.Link.close`."""
         await self._line.close()
@@ -191,17 +196,13 @@ class MqttLink:
             for offset in rest:
                 await one(offset)
 
+        tasks = [asyncio.create_task(some()) for _ in range(self._patience.timing.widest)]
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._patience.timing.widest):
-                    group.create_task(some())
-        except* FedstillError as faults:
-            fault: BaseException = faults
-            while isinstance(fault, BaseExceptionGroup):
-                fault = fault.exceptions[0]
-        else:
-            return
-        raise fault
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
         """Attempt until it is done; raises LinkDown after some attempts in a row that moved nothing."""

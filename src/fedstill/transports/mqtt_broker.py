@@ -36,7 +36,9 @@ MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 1024
 MAX_WAITING = 256
 """Messages that came or were sent and are not looked at or confirmed yet. More are dropped: they are sent again."""
 
-_FEW_IN_FLIGHT = 20
+UNCONFIRMED = 20
+"""Messages on their way to the broker at the same time: as many as Mosquitto takes by default."""
+
 _MAY_PASS = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x96, 0x97, 0x98, 0x9C, 0x9F, 0xA0})
 """Reason codes after which the same can go well: broker busy, full, shutting down, session taken over ..."""
 _NOBODY_LISTENS = 0x10
@@ -217,6 +219,7 @@ class Connection:
     def _made(self, name: str, context: ssl.SSLContext) -> Client:
         client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5, reconnect_on_failure=False)
         client.tls_set_context(context)
+        client.max_inflight_messages = UNCONFIRMED
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_publish = lambda _, __, number, code, ___: self._tell(
@@ -278,18 +281,15 @@ class Connection:
                     until = clock() + 2.0  # to say goodbye
 
     def _on_connect(self, client: Client, data: Any, flags: Any, code: Any, properties: Any) -> None:
-        del data, flags
+        del client, data, flags
         fault = self._meant(code, "the connection")
-        room = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
-        if fault is None and room < MAX_PACKET_BYTES:
-            fault = LinkRefused(
-                f"the broker takes packets of up to {room} bytes",
-                where=str(self._address),
-                remedy=f"Ask its operator to let it take {MAX_PACKET_BYTES}",
-            )
-        if fault is None:
-            at_once = getattr(properties, "ReceiveMaximum", _FEW_IN_FLIGHT)
-            client.max_inflight_messages = min(at_once, _FEW_IN_FLIGHT)
+        for what, least in (("MaximumPacketSize", MAX_PACKET_BYTES), ("ReceiveMaximum", UNCONFIRMED)):
+            if fault is None and getattr(properties, what, least) < least:
+                fault = LinkRefused(
+                    f"the broker's {what} is {getattr(properties, what)}",
+                    where=str(self._address),
+                    remedy=f"Ask its operator for {least}",
+                )
         self._tell(self._stands, fault)
 
     def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
@@ -327,9 +327,7 @@ class Connection:
         if code.value < 0x80 and code.value != _NOBODY_LISTENS:
             return None
         if code.value == _NOBODY_LISTENS:
-            return LinkDown(
-                "nobody listens there", where=str(self._address), remedy="The other side is away; try again"
-            )
+            return LinkDown("the other side is away", where=str(self._address), remedy="Try again")
         kind = LinkDown if code.value in _MAY_PASS else LinkRefused
         return kind(
             f"the broker does not take {what}: {code}",

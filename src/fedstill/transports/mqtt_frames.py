@@ -51,6 +51,7 @@ _Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Time = Annotated[float, msgspec.Meta(ge=0, le=2**53)]
 _Data = Annotated[bytes, msgspec.Meta(max_length=PIECE_BYTES)]
 _Pem = Annotated[bytes, msgspec.Meta(max_length=_MAX_PEM_BYTES)]
 _Letter = Annotated[bytes, msgspec.Meta(max_length=MAX_LETTER_BYTES)]
@@ -194,7 +195,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
     id: _Id
     sender: _Name
-    at: Annotated[float, msgspec.Meta(ge=0, le=2**53)]
+    at: _Time
     body: Question
 
 
@@ -209,6 +210,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         The request's sender; empty in `Gone`.
     sitting:
         16 random bytes, others for every connection of a coordinator to a broker.
+    at:
+        Unix seconds, as the coordinator's clock says.
     body:
         The answer.
     """
@@ -216,6 +219,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     id: _Id
     to: _Name
     sitting: _Id
+    at: _Time
     body: Reply
 
 

@@ -85,7 +85,15 @@ class _Awaited:
 
 
 class Line:
-    """Asks the coordinator, over one connection at a time; whatever goes wrong comes as errors of ours."""
+    """Asks the coordinator, over one connection at a time; whatever goes wrong comes as errors of ours.
+
+    Attributes
+    ----------
+    closed:
+        Whether it is of no use any more.
+    told_at:
+        The coordinator's time at its last answer, in Unix seconds.
+    """
 
     def __init__(
         self,
@@ -108,7 +116,7 @@ class Line:
         self._window = Window(patience.timing)
         self._awaited: dict[bytes, _Awaited] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._sitting = b""
+        self._sitting, self.told_at = b"", 0.0
         self._coordinators: dict[bytes, Certificate] = {}
 
     async def ask(self, body: Question, kind: type[T], longer_s: float = 0.0) -> T:
@@ -165,7 +173,7 @@ class Line:
             if self._connection is None or self._connection.fault is not None:
                 try:
                     self._connection = await self._opened()
-                except LinkDown as fault:
+                except (LinkDown, LinkRefused) as fault:
                     raise _explained(fault, self._speaker.own, self._clock()) from None
             return self._connection
 
@@ -215,7 +223,7 @@ class Line:
             return
         done = not isinstance(answer.body, Working)
         if answer.to == self._speaker.name and self._window.heard(answer.id, _now(), done=done):
-            self._sitting = answer.sitting
+            self._sitting, self.told_at = answer.sitting, answer.at
             if done:
                 self._give(answer.id, answer.body)
             self._space.set()
@@ -278,7 +286,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _explained(fault: LinkDown, own: Certificate | None, now: float) -> FedstillError:
+def _explained(fault: FedstillError, own: Certificate | None, now: float) -> FedstillError:
     """The same, or what is behind it: brokers may end a connection without a word where a certificate has ended."""
     if own is None or own.valid(datetime.fromtimestamp(now, UTC)):
         return fault

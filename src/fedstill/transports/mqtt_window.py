@@ -10,7 +10,7 @@ Times are seconds by a clock that never goes back, and are always given: nothing
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 
 from fedstill.errors import LinkDown
@@ -24,8 +24,12 @@ class Timing:
     ----------
     first_s:
         Until a request is sent again, before it is known how long answers take.
-    least_s, most_s:
-        Bounds of that time later on.
+    least_s:
+        What is given to answers beyond their usual time, at least.
+    most_s:
+        Until a request is sent again, at most.
+    queue_s:
+        More than the fastest answer has taken: then answers queue somewhere, and fewer are asked for at a time.
     silence_s:
         Without any word from the other side although something is asked: then the link is down.
     widest:
@@ -34,7 +38,8 @@ class Timing:
 
     first_s: float = 2.0
     least_s: float = 0.5
-    most_s: float = 10.0
+    most_s: float = 20.0
+    queue_s: float = 1.0
     silence_s: float = 30.0
     widest: int = 16
 
@@ -45,6 +50,7 @@ class _Asked:
 
     timed: bool
     times: int = 1
+    first: float | None = None
     since: float | None = None
     known: bool = False
 
@@ -52,18 +58,22 @@ class _Asked:
 class Window:
     """What one side has asked and not yet heard of.
 
-    How long to wait for an answer follows those that came (RFC 6298, with Karn's rule: answers to what was sent twice
-    say nothing). How many requests may be under way grows with every answer, at first by one and later by one a round
-    trip, and is halved when one is missing (RFC 5681), so that a slow line is not filled with copies.
+    How long to wait for an answer follows those that came (RFC 6298): the time doubles when one is missing, and an
+    answer to what was sent twice says nothing, unless it comes sooner after the second time than any has come. How many
+    requests may be under way grows with every answer, as long as answers do not queue on their way (RFC 6817), and is
+    halved when one is missing (RFC 5681). So a slow line is neither filled with pieces nor with copies.
     """
 
     def __init__(self, timing: Timing) -> None:
         self.timing = timing
         self._asked: dict[bytes, _Asked] = {}
-        self._width = 2.0
+        self._answered: deque[bytes] = deque(maxlen=64)
+        self._width = 1.0
         self._threshold = float(timing.widest)
-        self._narrowed = 0.0
+        self._narrowed = float("-inf")
+        self._backed_off = 0
         self._heard = 0.0
+        self._fastest = float("inf")
         self._smoothed: float | None = None
         self._varies = 0.0
 
@@ -75,9 +85,10 @@ class Window:
     @property
     def patience_s(self) -> float:
         """How long to wait for an answer now."""
-        if self._smoothed is None:
-            return self.timing.first_s
-        return min(max(self._smoothed + 4 * self._varies, self.timing.least_s), self.timing.most_s)
+        usual_s = self.timing.first_s
+        if self._smoothed is not None:
+            usual_s = self._smoothed + max(4 * self._varies, self.timing.least_s)
+        return min(usual_s * 2.0**self._backed_off, self.timing.most_s)
 
     def ask(self, number: bytes, now: float, *, timed: bool = True) -> None:
         """A request was given to the broker; `timed`: how long its answer takes says something about the line."""
@@ -87,8 +98,11 @@ class Window:
 
     def taken(self, number: bytes, now: float) -> None:
         """The broker has it; from now on an answer is waited for."""
-        if number in self._asked:
-            self._asked[number].since = now
+        asked = self._asked.get(number)
+        if asked is not None:
+            asked.since = now
+            if asked.first is None:
+                asked.first = self._heard = now
 
     def heard(self, number: bytes, now: float, *, done: bool) -> bool:
         """The other side answers, or (`done` false) says that it works on it.
@@ -98,15 +112,15 @@ class Window:
         Whether this was waited for; an answer is, once.
         """
         asked = self._asked.get(number)
+        if asked is not None or number in self._answered:
+            self._heard = now
         if asked is None:
             return False
-        self._heard = now
         asked.known = True
         if done:
             del self._asked[number]
-            self._widen()
-            if asked.timed and asked.times == 1 and asked.since is not None:
-                self._learn(now - asked.since)
+            self._answered.append(number)
+            self._learn(asked, now)
         return True
 
     def drop(self, number: bytes) -> None:
@@ -121,7 +135,7 @@ class Window:
         LinkDown
             Where nothing has been heard for too long.
         """
-        if self._asked and now - self._heard >= self.timing.silence_s:
+        if self._asked and now >= self._heard + self.timing.silence_s:
             raise LinkDown(
                 f"no answer for {self.timing.silence_s:g} s",
                 where="coordinator",
@@ -146,23 +160,31 @@ class Window:
             return float("inf")
         if asked.known:  # from time to time, to know that the other side is still there
             return asked.since + self.timing.silence_s / 3
-        return asked.since + min(self.patience_s * 2.0 ** min(asked.times - 1, 16), self.timing.most_s)
+        return asked.since + self.patience_s
 
-    def _learn(self, sample_s: float) -> None:
+    def _learn(self, asked: _Asked, now: float) -> None:
+        """How long an answer took, where that can be told."""
+        if not asked.timed or asked.first is None:
+            return
+        if asked.times > 1 and asked.since is not None and now - asked.since >= self._fastest:
+            return
+        took_s = now - asked.first
+        self._backed_off = 0
+        self._fastest = min(self._fastest, took_s)
         if self._smoothed is None:
-            self._smoothed, self._varies = sample_s, sample_s / 2
+            self._smoothed, self._varies = took_s, took_s / 2
         else:
-            self._varies += (abs(self._smoothed - sample_s) - self._varies) / 4
-            self._smoothed += (sample_s - self._smoothed) / 8
-
-    def _widen(self) -> None:
+            self._varies += (abs(self._smoothed - took_s) - self._varies) / 4
+            self._smoothed += (took_s - self._smoothed) / 8
         step = 1.0 if self._width < self._threshold else 1 / self._width
-        self._width = min(self._width + step, float(self.timing.widest))
+        queued = took_s - self._fastest > self.timing.queue_s
+        self._width = min(max(self._width - step if queued else self._width + step, 1.0), float(self.timing.widest))
 
     def _narrow(self, now: float) -> None:
         if now - self._narrowed >= self.patience_s:  # what was lost at once counts once
             self._threshold = max(self._width / 2, 1.0)
             self._width, self._narrowed = self._threshold, now
+            self._backed_off = min(self._backed_off + 1, 16)
 
 
 @dataclass(frozen=True)
