@@ -61,18 +61,22 @@ HOMES = {
     "jinja2": {"evaluation/report.py"},
     "pygal": {"evaluation/plots.py"},
     "sqlalchemy": {
-        *("service/databases.py", "service/reads.py", "service/store.py", "service/tables.py"),
-        *("service/migrations/__init__.py", "service/migrations/versions/v1.py"),
+        *("service/store/databases.py", "service/store/reads.py", "service/store/store.py", "service/store/tables.py"),
+        *("service/store/migrations/__init__.py", "service/store/migrations/versions/v1.py"),
     },
     "alembic": {
-        *("service/migrations/__init__.py", "service/migrations/env.py", "service/migrations/versions/v1.py"),
+        *(
+            "service/store/migrations/__init__.py",
+            "service/store/migrations/env.py",
+            "service/store/migrations/versions/v1.py",
+        ),
     },
     "cryptography": {"transports/identity.py"},
-    "fastapi": {"service/api.py"},
-    "uvicorn": {"service/server.py"},
+    "fastapi": {"service/http/api.py"},
+    "uvicorn": {"service/http/server.py"},
     "aiohttp": {"transports/https.py"},
-    "paho": {"transports/mqtt_broker.py"},
-    "prometheus_client": {"service/gauges.py"},
+    "paho": {"transports/mqtt/connection.py"},
+    "prometheus_client": {"service/http/gauges.py"},
 }
 """The only files that may name a heavy library."""
 

@@ -26,7 +26,7 @@ from fedstill.agreement import FORMAT, Terms, write_transfer
 from fedstill.cli.main import main
 from fedstill.errors import LinkDown
 from fedstill.messages import Answer, Ask, Message, Recipe, Refuse, Teach
-from fedstill.service.blobs import Blobs
+from fedstill.service.store.blobs import Blobs
 from fedstill.tasks.base import TransferSet
 from fedstill.tasks.classification import Classification
 from fedstill.transports.identity import Authority, Certificate, Identity, Role

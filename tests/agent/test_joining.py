@@ -19,7 +19,7 @@ from fedstill.agent.home import Home
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
 from fedstill.service.invites import FORMAT, Invite
 from fedstill.service.registry import Registry
-from fedstill.service.store import Store
+from fedstill.service.store.store import Store
 from fedstill.transports.identity import Role
 from fedstill.transports.letters import COORDINATOR
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from offices import Office, certified, fedstill, signer
 
-from fedstill.agent import taking_part
 from fedstill.agent.home import Home
 from fedstill.errors import ConfigError
 from fedstill.learners.base import BaseLearner
+from fedstill.transports.https import HttpsLink
 from fedstill.transports.identity import Authority, Identity, Role
 
 Change = Callable[[Office, Path], object]
@@ -192,7 +192,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(mistake: str, office: Office, mon
     secrets = (home / "key.pem").read_text().splitlines()[1:-1]
     change(office, home)
     monkeypatch.setattr(BaseLearner, "fit", trained)
-    monkeypatch.setattr(taking_part.HttpsLink, "terms", trained)
+    monkeypatch.setattr(HttpsLink, "terms", trained)
     monkeypatch.setattr("fedstill.cli.logs.logging.basicConfig", lambda **_: None)
     command, *rest = (word.format(home=home) for word in words)
     if "{home}" not in " ".join(words) and command != "join":

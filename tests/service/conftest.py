@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstill.service import databases
-from fedstill.service.store import Store
+from fedstill.service.store import databases
+from fedstill.service.store.store import Store
 
 
 def find(program):

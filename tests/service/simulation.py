@@ -45,11 +45,11 @@ from fedstill.labels import Release, SoftLabels
 from fedstill.messages import Answer, Ask, Message, Refuse, Reply, Teach
 from fedstill.round import Phase
 from fedstill.service.audit import audit
-from fedstill.service.blobs import Blobs
 from fedstill.service.charter import Charter
 from fedstill.service.desk import Desk, convene
 from fedstill.service.registry import Registry
-from fedstill.service.store import Store
+from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.store import Store
 from fedstill.tasks.base import TransferSet
 from fedstill.tasks.classification import Classification
 from fedstill.transports.identity import Authority, Certificate, Identity, Role

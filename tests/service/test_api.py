@@ -16,13 +16,13 @@ from typing import NamedTuple
 import pytest
 
 from fedstill.errors import ConfigError, LinkRefused, RunError, WireError
-from fedstill.service import api
-from fedstill.service.api import create_app
-from fedstill.service.blobs import Blobs
 from fedstill.service.clerk import Bell
+from fedstill.service.http import api
+from fedstill.service.http.api import create_app
+from fedstill.service.http.server import Server
+from fedstill.service.http.transfer import PIECE_BYTES
 from fedstill.service.limits import Limits
-from fedstill.service.server import Server
-from fedstill.service.transfer import PIECE_BYTES
+from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import TERMS, Consortium, MemoryDesk
 from fedstill.transports.identity import Certificate, Identity, Role
 from fedstill.transports.letters import COORDINATOR, Parcel, digest_of, pack_parcels, unpack_parcels

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstill.errors import DataError, WireError
-from fedstill.service import blobs as blobs_module
-from fedstill.service.blobs import Blobs
+from fedstill.service.store import blobs as blobs_module
+from fedstill.service.store.blobs import Blobs
 
 HELLO = hashlib.sha256(b"hello").hexdigest()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="limits, locks and kills of POSIX")

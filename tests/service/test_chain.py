@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstill.service.chain import GENESIS, link, verify_chain
+from fedstill.service.store.chain import GENESIS, link, verify_chain
 
 HASH = "ab" * 32
 

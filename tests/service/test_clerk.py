@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from fedstill.errors import RunError
-from fedstill.service.blobs import Blobs
 from fedstill.service.clerk import MAX_BATCH, Bell, Clerk
+from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import Consortium, MemoryDesk
 from fedstill.transports.identity import Role
 from fedstill.transports.letters import COORDINATOR

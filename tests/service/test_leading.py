@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedstill.service import tables
-from fedstill.service.chain import verify_chain
-from fedstill.service.store import NotLeading
+from fedstill.service.store import tables
+from fedstill.service.store.chain import verify_chain
+from fedstill.service.store.store import NotLeading
 
 HASH = "ab" * 32
 STALE_S = 30.0

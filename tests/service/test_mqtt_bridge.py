@@ -14,20 +14,19 @@ from datetime import UTC, datetime
 import pytest
 
 from fedstill.errors import ConfigError, LinkDown, LinkRefused, RunError, WireError
-from fedstill.service.blobs import Blobs
 from fedstill.service.clerk import Bell, Clerk
-from fedstill.service.gate import Caller, Refused
+from fedstill.service.http.gate import Caller, Refused
 from fedstill.service.limits import Limits
-from fedstill.service.mosquitto import write_broker
-from fedstill.service.mqtt import MAX_BUSY
-from fedstill.service.mqtt_office import Office
+from fedstill.service.mqtt.bridge import MAX_BUSY
+from fedstill.service.mqtt.mosquitto import write_broker
+from fedstill.service.mqtt.office import Office
+from fedstill.service.store.blobs import Blobs
 from fedstill.testing.broker import MOSQUITTO, Mosquitto, bridged
 from fedstill.testing.coordinator import TERMS, Consortium, MemoryDesk
 from fedstill.transports.identity import Identity, Role
 from fedstill.transports.letters import COORDINATOR, digest_of
-from fedstill.transports.mqtt import MqttLink, enrol
-from fedstill.transports.mqtt_broker import Connection
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.connection import Connection
+from fedstill.transports.mqtt.frames import (
     MAX_MESSAGE_BYTES,
     PIECE_BYTES,
     Address,
@@ -47,8 +46,9 @@ from fedstill.transports.mqtt_frames import (
     pack,
     unpack,
 )
-from fedstill.transports.mqtt_line import Patience
-from fedstill.transports.mqtt_window import Timing
+from fedstill.transports.mqtt.line import Patience
+from fedstill.transports.mqtt.link import MqttLink, enrol
+from fedstill.transports.mqtt.window import Timing
 from fedstill.transports.tls import client_side
 
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
@@ -491,7 +491,7 @@ def test_pieces_are_put_in_order(office, blobs):
 
 def test_a_piece_whose_predecessor_never_comes_is_not_kept(office, blobs, monkeypatch):
     office, desk = office
-    monkeypatch.setattr("fedstill.service.mqtt_office.HOLD_S", 0.01)
+    monkeypatch.setattr("fedstill.service.mqtt.office.HOLD_S", 0.01)
     first, second = pieces_of(os.urandom(PIECE_BYTES + 1))
 
     async def work():

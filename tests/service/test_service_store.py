@@ -10,10 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from fedstill.errors import ConfigError
-from fedstill.service import databases, reads, tables
-from fedstill.service.chain import verify_chain
-from fedstill.service.databases import StoreError
-from fedstill.service.store import Store
+from fedstill.service.store import databases, reads, tables
+from fedstill.service.store.chain import verify_chain
+from fedstill.service.store.databases import StoreError
+from fedstill.service.store.store import Store
 
 HASH = "ab" * 32
 

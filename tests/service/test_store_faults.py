@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from fedstill.errors import ConfigError, MissingExtra
-from fedstill.service import databases
-from fedstill.service.chain import verify_chain
-from fedstill.service.databases import StoreError
-from fedstill.service.store import NotLeading, Store
+from fedstill.service.store import databases
+from fedstill.service.store.chain import verify_chain
+from fedstill.service.store.databases import StoreError
+from fedstill.service.store.store import NotLeading, Store
 
 HASH = "ab" * 32
 STALE_S = 30.0

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from fedstill.errors import ConfigError, LinkDown, LinkRefused, WireError
-from fedstill.service.api import create_app
-from fedstill.service.blobs import Blobs
 from fedstill.service.clerk import Bell
+from fedstill.service.http.api import create_app
+from fedstill.service.http.server import Server
 from fedstill.service.limits import Limits
-from fedstill.service.server import Server
+from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import TERMS, Consortium, MemoryDesk
 from fedstill.transports.https import HttpsLink, Patience, enrol
 from fedstill.transports.identity import Certificate, Identity, Role

@@ -16,16 +16,15 @@ import pytest
 from paho.mqtt.client import MQTTMessage
 
 from fedstill.errors import ConfigError, LinkDown, LinkRefused, WireError
-from fedstill.service.blobs import Blobs
 from fedstill.service.limits import Limits
+from fedstill.service.store.blobs import Blobs
 from fedstill.testing.broker import MOSQUITTO, Mosquitto, bridged, free_ports
 from fedstill.testing.coordinator import TERMS, Consortium
 from fedstill.transports.identity import Certificate, Identity, Role
 from fedstill.transports.letters import COORDINATOR, INLINE_BYTES, digest_of
 from fedstill.transports.links import Link
-from fedstill.transports.mqtt import MqttLink, enrol
-from fedstill.transports.mqtt_broker import MAX_WAITING, Connection
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.connection import MAX_WAITING, Connection
+from fedstill.transports.mqtt.frames import (
     Address,
     Answer,
     Extent,
@@ -37,8 +36,9 @@ from fedstill.transports.mqtt_frames import (
     pack,
     unpack,
 )
-from fedstill.transports.mqtt_line import Patience
-from fedstill.transports.mqtt_window import Timing
+from fedstill.transports.mqtt.line import Patience
+from fedstill.transports.mqtt.link import MqttLink, enrol
+from fedstill.transports.mqtt.window import Timing
 from fedstill.transports.tls import client_side
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedstill.errors import ConfigError, WireError
 from fedstill.transports.identity import Authority, Certificate, Identity, Role
 from fedstill.transports.letters import INLINE_BYTES, MAX_LETTER_BYTES, digest_of
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.frames import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
     PIECE_BYTES,

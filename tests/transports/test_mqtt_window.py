@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstill.errors import LinkDown
-from fedstill.transports.mqtt_window import Docket, Timing, Window
+from fedstill.transports.mqtt.window import Docket, Timing, Window
 
 TIMING = Timing()
 PERFECT = (0.01, (0.02,))

@@ -28,7 +28,7 @@ from fedstill.config import ParticipantTable, convert, plain, read_toml
 from fedstill.errors import ConfigError, DataError, WireError
 from fedstill.files import write_whole
 from fedstill.members import Member
-from fedstill.service.blobs import Blobs
+from fedstill.service.store.blobs import Blobs
 from fedstill.tasks.base import Task
 from fedstill.transports.identity import Certificate, Identity, Role
 from fedstill.transports.letters import digest_of

@@ -20,7 +20,7 @@ from fedstill.errors import DataError, WireError
 from fedstill.members import Member
 from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
 from fedstill.participant import Participant
-from fedstill.service.blobs import Blobs
+from fedstill.service.store.blobs import Blobs
 from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import (
     COORDINATOR,

@@ -37,7 +37,7 @@ def serve(folder: Path, log_level: str) -> None:
 
 def write_broker(folder: Path, address: str, user: str) -> Path:
     """Write a broker's configuration, and its address to the consortium's settings."""
-    from fedstill.service.mosquitto import write_broker as write
+    from fedstill.service.mqtt.mosquitto import write_broker as write
 
     consortium = Consortium(folder)
     path = write(folder / "broker", consortium.authority, address, datetime.now(UTC), user=user)

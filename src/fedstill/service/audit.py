@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from fedstill.agreement import read_terms
 from fedstill.errors import FedstillError, WireError
 from fedstill.labels import Party
-from fedstill.service.blobs import Blobs
-from fedstill.service.chain import Record, verify_chain
 from fedstill.service.charter import coordinator_of
 from fedstill.service.progress import Progress, event_of, fold, mail
-from fedstill.service.reads import Reads
-from fedstill.service.tables import LetterRow, RunRow
+from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.chain import Record, verify_chain
+from fedstill.service.store.reads import Reads
+from fedstill.service.store.tables import LetterRow, RunRow
 from fedstill.transports.identity import Certificate
 from fedstill.transports.letters import COORDINATOR, Letter, check, digest_of, read
 

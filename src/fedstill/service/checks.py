@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fedstill.errors import FedstillError
-from fedstill.service.chain import verify_chain
 from fedstill.service.consortium import Consortium
+from fedstill.service.store.chain import verify_chain
 from fedstill.transports.identity import Certificate
 
 WARN_DAYS = 30

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from fedstill.labels import Party
-from fedstill.service.blobs import Blobs
+from fedstill.service.store.blobs import Blobs
 from fedstill.transports.identity import Role
 from fedstill.transports.letters import Parcel
 

@@ -18,12 +18,12 @@ from fedstill.agreement import read_terms
 from fedstill.config import convert, read_toml
 from fedstill.errors import ConfigError
 from fedstill.files import write_whole
-from fedstill.service.blobs import Blobs
 from fedstill.service.invites import FORMAT, Invite
 from fedstill.service.limits import Limits
 from fedstill.service.registry import CERTIFICATE_DAYS, Registry
-from fedstill.service.store import Store
-from fedstill.service.tables import RunRow
+from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.store import Store
+from fedstill.service.store.tables import RunRow
 from fedstill.transports.identity import Authority, Identity, Role
 from fedstill.transports.letters import COORDINATOR
 

@@ -30,12 +30,12 @@ from fedstill.round import (
     Started,
     Ticked,
 )
-from fedstill.service.blobs import Blobs
 from fedstill.service.charter import Charter, coordinator_of
 from fedstill.service.progress import Progress, event_of, fold, mail, told
 from fedstill.service.registry import Registry
-from fedstill.service.store import Store, Writer
-from fedstill.service.tables import JOINED, RunRow
+from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.store import Store, Writer
+from fedstill.service.store.tables import JOINED, RunRow
 from fedstill.transports.identity import Certificate, Identity, Role
 from fedstill.transports.letters import (
     COORDINATOR,

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from fedstill.errors import ConfigError, DataError, FedstillError
 from fedstill.files import fill_whole
 from fedstill.service.audit import Audit, audit
-from fedstill.service.blobs import Blobs
 from fedstill.service.consortium import Consortium
-from fedstill.service.store import Store
+from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.store import Store
 from fedstill.transports.identity import Certificate
 
 MAX_BYTES = 64 * 2**30

@@ -23,7 +23,7 @@ from fedstill.round import Phase
 from fedstill.service.charter import Charter
 from fedstill.service.consortium import Consortium, certificates_of, checked_address
 from fedstill.service.desk import convene
-from fedstill.service.tables import RunRow
+from fedstill.service.store.tables import RunRow
 from fedstill.strategy import Strategy
 from fedstill.transports.identity import Authority, Identity
 from fedstill.transports.letters import COORDINATOR, MAX_NAME_LENGTH

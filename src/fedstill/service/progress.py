@@ -30,8 +30,8 @@ from fedstill.round import (
     Step,
     Ticked,
 )
-from fedstill.service.blobs import Blobs
-from fedstill.service.chain import Record
+from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.chain import Record
 from fedstill.transports.letters import Letter, check_payload, read
 
 LOG = logging.getLogger(__name__)

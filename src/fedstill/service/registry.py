@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fedstill.errors import ConfigError, LinkRefused
-from fedstill.service.store import Store
-from fedstill.service.tables import JOINED, REVOKED
+from fedstill.service.store.store import Store
+from fedstill.service.store.tables import JOINED, REVOKED
 from fedstill.transports.identity import Authority, Certificate, Role
 
 CERTIFICATE_DAYS = 365

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from fedstill.errors import ConfigError
-from fedstill.service.api import create_app
 from fedstill.service.clerk import Bell, Clerk
 from fedstill.service.consortium import Consortium
-from fedstill.service.databases import StoreError
 from fedstill.service.desk import Desk
-from fedstill.service.server import Server
+from fedstill.service.http.api import create_app
+from fedstill.service.http.server import Server
+from fedstill.service.store.databases import StoreError
 
 LOG = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _bridged(consortium: Consortium, clerk: Clerk, bell: Bell, desk: Desk) -> li
     """The way over MQTT, where a broker is set."""
     if not consortium.settings.broker:
         return []
-    from fedstill.service.mqtt import Bridge  # an extra of its own
+    from fedstill.service.mqtt.bridge import Bridge  # an extra of its own
 
     bridge = Bridge(
         clerk,

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from fedstill.service.blobs import Blobs
 from fedstill.service.clerk import Bell, Clerk
 from fedstill.service.limits import Limits
-from fedstill.service.mosquitto import write_broker
-from fedstill.service.mqtt import Bridge
+from fedstill.service.mqtt.bridge import Bridge
+from fedstill.service.mqtt.mosquitto import write_broker
+from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import Consortium, MemoryDesk, Papers
 from fedstill.transports.identity import Authority, Role
 from fedstill.transports.letters import COORDINATOR
@@ -124,7 +124,7 @@ def _bound(count: int) -> Iterator[list[socket.socket]]:
 
 
 class Invitations:
-    """Fulfils `service.mqtt_office.Newcomers` with the tokens of a desk."""
+    """Fulfils `service.mqtt.office.Newcomers` with the tokens of a desk."""
 
     def __init__(self, desk: MemoryDesk) -> None:
         self._desk = desk

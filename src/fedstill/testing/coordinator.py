@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fedstill.errors import LinkRefused, WireError
 from fedstill.labels import Party
-from fedstill.service.blobs import Blobs
+from fedstill.service.store.blobs import Blobs
 from fedstill.transports.identity import Authority, Certificate, Identity, Role
 from fedstill.transports.letters import (
     COORDINATOR,

@@ -36,7 +36,7 @@ def connect(address: str, *, certificate: Path, key: Path, authority_pem: bytes)
 
         return HttpsLink(address, certificate=certificate, key=key, authority_pem=authority_pem)
     _need_mqtt()
-    from fedstill.transports.mqtt import MqttLink
+    from fedstill.transports.mqtt.link import MqttLink
 
     return MqttLink(address, certificate=certificate, key=key, authority_pem=authority_pem)
 
@@ -48,7 +48,7 @@ async def enrol(address: str, token: str, request_pem: bytes, authority_pem: byt
 
         return await over_https(address, token, request_pem, authority_pem)
     _need_mqtt()
-    from fedstill.transports.mqtt import enrol as over_mqtt
+    from fedstill.transports.mqtt.link import enrol as over_mqtt
 
     return await over_mqtt(address, token, request_pem, authority_pem)
 

@@ -26,7 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fedstill.errors import FedstillError, LinkDown, LinkRefused
-from fedstill.transports.mqtt_frames import MAX_MESSAGE_BYTES, Address
+from fedstill.transports.mqtt.frames import MAX_MESSAGE_BYTES, Address
 from fedstill.transports.tls import refusal
 
 KEEP_ALIVE_S = 20

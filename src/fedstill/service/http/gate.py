@@ -20,7 +20,7 @@ import msgspec
 from fedstill.errors import FedstillError, LinkRefused, RunError, WireError
 from fedstill.labels import Party
 from fedstill.service.clerk import Clerk
-from fedstill.service.gauges import Gauges
+from fedstill.service.http.gauges import Gauges
 from fedstill.service.limits import Buckets, Limits
 from fedstill.transports.identity import Role
 

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fedstill.errors import ConfigError
 from fedstill.service.clerk import Bell
-from fedstill.service.gate import PEER, App
+from fedstill.service.http.gate import PEER, App
 from fedstill.service.limits import Limits
 from fedstill.transports.tls import server_side
 

@@ -18,8 +18,8 @@ from fedstill.errors import ConfigError
 from fedstill.files import write_whole
 from fedstill.transports.identity import Authority, Identity, Role
 from fedstill.transports.letters import COORDINATOR
-from fedstill.transports.mqtt_broker import MAX_PACKET_BYTES
-from fedstill.transports.mqtt_frames import Address, Topics
+from fedstill.transports.mqtt.connection import MAX_PACKET_BYTES
+from fedstill.transports.mqtt.frames import Address, Topics
 
 BROKER_DAYS = 365
 

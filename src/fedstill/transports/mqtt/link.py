@@ -1,7 +1,7 @@
 """A link over MQTT 5: participant and coordinator meet at a broker that neither has to trust.
 
 The broker can delay and drop what they say, and see payloads, unless rounds are sealed; it can neither forge nor change
-anything (`mqtt_frames`), and what it drops is sent again (`mqtt_window`). An address names broker and consortium:
+anything (`frames`), and what it drops is sent again (`window`). An address names broker and consortium:
 mqtts://host:port/consortium. The broker shows a certificate of the consortium's authority, or of one in `bundle`.
 
 Payloads travel in pieces of 256 kB, several at a time, and go on where they were cut off.
@@ -19,8 +19,8 @@ from fedstill.errors import ConfigError, LinkDown, WireError
 from fedstill.labels import Party
 from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, unpack_parcels
-from fedstill.transports.mqtt_broker import one_line
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.connection import one_line
+from fedstill.transports.mqtt.frames import (
     MAX_MESSAGE_BYTES,
     MAX_WAIT_S,
     PIECE_BYTES,
@@ -40,7 +40,7 @@ from fedstill.transports.mqtt_frames import (
     Verdict,
     newcomer,
 )
-from fedstill.transports.mqtt_line import Line, Patience, Speaker
+from fedstill.transports.mqtt.line import Line, Patience, Speaker
 from fedstill.transports.tls import client_side
 
 MAX_TERMS_BYTES = 16 * 2**20

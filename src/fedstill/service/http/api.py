@@ -29,10 +29,10 @@ from fastapi.responses import StreamingResponse
 
 import fedstill
 from fedstill.service.clerk import Bell, Clerk, Counter, Ear
-from fedstill.service.gate import Caller, Gate, Refused, recognise, too_often
-from fedstill.service.gauges import CONTENT_TYPE, Gauges
+from fedstill.service.http.gate import Caller, Gate, Refused, recognise, too_often
+from fedstill.service.http.gauges import CONTENT_TYPE, Gauges
+from fedstill.service.http.transfer import Body, append, content, finish
 from fedstill.service.limits import MAX_WAIT_S, Buckets, Limits
-from fedstill.service.transfer import Body, append, content, finish
 from fedstill.transports.identity import MAX_PEM_BYTES, Role
 from fedstill.transports.letters import Parcel, pack_parcels, read, unpack_parcels
 

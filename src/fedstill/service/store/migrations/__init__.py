@@ -32,7 +32,7 @@ def upgrade(connection: sa.Connection, place: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     config = Config()
-    config.set_main_option("script_location", "fedstill.service:migrations")
+    config.set_main_option("script_location", "fedstill.service.store:migrations")
     scripts = ScriptDirectory.from_config(config)
     try:
         version = MigrationContext.configure(connection).get_current_revision()

@@ -11,11 +11,11 @@ from weakref import WeakValueDictionary
 from fedstill.errors import WireError
 from fedstill.labels import Party
 from fedstill.service.clerk import Bell, Clerk
-from fedstill.service.gate import Caller, Refused, recognise
+from fedstill.service.http.gate import Caller, Refused, recognise
 from fedstill.service.limits import Limits
 from fedstill.transports.identity import Role
 from fedstill.transports.letters import Parcel, digest_of, pack_parcels, read
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.frames import (
     MAX_TEXT,
     PIECE_BYTES,
     Certified,

@@ -19,12 +19,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from fedstill.errors import ConfigError, RunError
-from fedstill.service import migrations, tables
-from fedstill.service.chain import GENESIS, Record, link
-from fedstill.service.databases import engine as make_engine
-from fedstill.service.databases import failures
-from fedstill.service.reads import LEASE, PAGE, Reads, first
-from fedstill.service.tables import (
+from fedstill.service.store import migrations, tables
+from fedstill.service.store.chain import GENESIS, Record, link
+from fedstill.service.store.databases import engine as make_engine
+from fedstill.service.store.databases import failures
+from fedstill.service.store.reads import LEASE, PAGE, Reads, first
+from fedstill.service.store.tables import (
     INVITED,
     JOINED,
     REVOKED,

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from fedstill.service import tables
-from fedstill.service.chain import Record
-from fedstill.service.tables import Invitation, Lease, LetterRow, PartyRow, RunRow
+from fedstill.service.store import tables
+from fedstill.service.store.chain import Record
+from fedstill.service.store.tables import Invitation, Lease, LetterRow, PartyRow, RunRow
 
 LEASE = (tables.leadership.c.epoch, tables.leadership.c.owner, tables.leadership.c.beat)
 PAGE = 500

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from io import BufferedReader
 
 from fedstill.errors import WireError
-from fedstill.service.blobs import Blobs
-from fedstill.service.gate import Gone, Receive, Refused
+from fedstill.service.http.gate import Gone, Receive, Refused
 from fedstill.service.limits import Limits
+from fedstill.service.store.blobs import Blobs
 
 PIECE_BYTES = 256 * 1024
 """What is read from or written to a payload's file at once."""

@@ -14,8 +14,8 @@ from typing import TypeVar
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
 from fedstill.labels import Party
 from fedstill.transports.identity import Certificate, Role
-from fedstill.transports.mqtt_broker import Connection, one_line
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.connection import Connection, one_line
+from fedstill.transports.mqtt.frames import (
     Address,
     Answer,
     Gone,
@@ -28,7 +28,7 @@ from fedstill.transports.mqtt_frames import (
     pack,
     unpack,
 )
-from fedstill.transports.mqtt_window import Timing, Window
+from fedstill.transports.mqtt.window import Timing, Window
 
 T = TypeVar("T", bound=Reply)
 

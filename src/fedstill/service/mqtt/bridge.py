@@ -21,13 +21,13 @@ from pathlib import Path
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, RunError, WireError
 from fedstill.labels import Party
 from fedstill.service.clerk import Bell, Clerk
-from fedstill.service.gate import Refused, recognise, too_often
+from fedstill.service.http.gate import Refused, recognise, too_often
 from fedstill.service.limits import Buckets, Limits
-from fedstill.service.mqtt_office import Newcomers, Office
+from fedstill.service.mqtt.office import Newcomers, Office
 from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import digest_of
-from fedstill.transports.mqtt_broker import Connection
-from fedstill.transports.mqtt_frames import (
+from fedstill.transports.mqtt.connection import Connection
+from fedstill.transports.mqtt.frames import (
     MAX_TEXT,
     Address,
     Answer,
@@ -47,7 +47,7 @@ from fedstill.transports.mqtt_frames import (
     pack,
     unpack,
 )
-from fedstill.transports.mqtt_window import Docket
+from fedstill.transports.mqtt.window import Docket
 from fedstill.transports.tls import client_side
 
 LOG = logging.getLogger(__name__)
