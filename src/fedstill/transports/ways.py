@@ -56,7 +56,11 @@ async def enrol(address: str, token: str, request_pem: bytes, authority_pem: byt
 def _scheme(address: str) -> str:
     scheme = address.partition("://")[0]
     if scheme not in ("https", "mqtts"):
-        raise ConfigError(f"'{address}' leads nowhere", where="address", remedy="It begins with https:// or mqtts://")
+        raise ConfigError(
+            f"'{address}' is not the address of a coordinator",
+            where="address",
+            remedy="It begins with https:// or mqtts://",
+        )
     return scheme
 
 
