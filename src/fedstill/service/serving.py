@@ -23,6 +23,9 @@ LOG = logging.getLogger(__name__)
 BEAT_S = 1.0
 """How often a coordinator says that it leads, and looks at the time."""
 
+BROKER_S = 10.0
+"""How long a start waits for the broker before it goes on without it."""
+
 STALE_S = 3.0
 """Silence after which another one takes the lead."""
 
@@ -64,7 +67,7 @@ async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[
     serving = asyncio.create_task(server.serve())
     beating = asyncio.create_task(_beat(app.state.house.clerk, desk))
     stopped = asyncio.create_task(stopping.wait())
-    bridging = _bridged(consortium, app.state.house.clerk, bell, desk)
+    bridging = await _bridged(consortium, app.state.house.clerk, bell, desk, tell)
     tell(f"run {desk.status()['run']} is served at {consortium.settings.address}")
     done, _ = await asyncio.wait({serving, beating, stopped, *bridging}, return_when=asyncio.FIRST_COMPLETED)
     for task in (beating, stopped, *bridging):
@@ -87,8 +90,10 @@ def open_desk(consortium: Consortium, bell: Bell) -> Desk:
     return Desk(consortium.store, consortium.blobs, runs[-1], consortium.identity, consortium.registry, bell.announce)
 
 
-def _bridged(consortium: Consortium, clerk: Clerk, bell: Bell, desk: Desk) -> list[asyncio.Task[None]]:
-    """The way over MQTT, where a broker is set."""
+async def _bridged(
+    consortium: Consortium, clerk: Clerk, bell: Bell, desk: Desk, tell: Callable[[str], None]
+) -> list[asyncio.Task[None]]:
+    """The way over MQTT, where a broker is set; it goes on trying where the broker cannot be reached yet."""
     if not consortium.settings.broker:
         return []
     from fedstill.service.mqtt.bridge import Bridge  # an extra of its own
@@ -103,7 +108,12 @@ def _bridged(consortium: Consortium, clerk: Clerk, bell: Bell, desk: Desk) -> li
         authority_pem=consortium.authority.cert_pem,
         newcomers=desk,
     )
-    return [asyncio.create_task(bridge.run())]
+    running = asyncio.create_task(bridge.run())
+    try:
+        await asyncio.wait_for(bridge.connected.wait(), BROKER_S)
+    except TimeoutError:
+        tell(f"the broker cannot be reached yet: {consortium.settings.broker}")
+    return [running]
 
 
 async def _lead(consortium: Consortium, stopping: asyncio.Event, tell: Callable[[str], None]) -> bool:
