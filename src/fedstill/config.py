@@ -124,7 +124,7 @@ def load(path: Path, changes: Iterable[str] = ()) -> FederationFile:
     """
     raw = read_toml(path, "Give the path of a FEDERATION.toml; examples/ has some")
     for change in changes:
-        _change(raw, change)
+        set_value(raw, change)
     return parse(raw, where=str(path))
 
 
@@ -198,7 +198,8 @@ def _fields(kind: Any, key: str) -> tuple[str, ...]:
     return fields
 
 
-def _change(raw: dict[str, Any], change: str) -> None:
+def set_value(raw: dict[str, Any], change: str) -> None:
+    """Carry out a change such as "data.file=other.csv" in place; see `load`. Raises ConfigError."""
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"'{change}' is no change", where="--set", remedy="Write key=value, for example rounds=5")

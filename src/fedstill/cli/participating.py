@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from fedstill.agent.limits import Hours, limit_memory
 from fedstill.agent.worker import ENDINGS, Contract
 from fedstill.cli.output import print_json, show_time
 from fedstill.cli.releases import released
+from fedstill.config import set_value
 from fedstill.errors import ConfigError, RunError
 
 
@@ -30,20 +30,7 @@ def table_of(file: Path, learner: str, changes: Sequence[str]) -> dict[str, Any]
         raise ConfigError("there is no such file", where=str(file), remedy="Give the path of your readings")
     table: dict[str, Any] = {"file": str(file.resolve()), "learner": learner}
     for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"'{change}' is no change", where="--set", remedy="Write key=value")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *path, last = key.strip().split(".")
-        at = table
-        for part in path:
-            at = at.setdefault(part, {})
-            if not isinstance(at, dict):
-                raise ConfigError(f"'{key}' leads nowhere", where="--set", remedy="Name a key of a table")
-        at[last] = value
+        set_value(table, change)
     return table
 
 
