@@ -137,11 +137,11 @@ class Teach:
 
 @dataclass(frozen=True)
 class Answer:
-    """A participant's release (encoded by the federation's codec)."""
+    """A participant's release (encoded by the federation's codec); a view of it where it lies on a disk."""
 
     round: int
     sender: Party
-    payload: bytes
+    payload: bytes | memoryview
     question: int = 1
 
 

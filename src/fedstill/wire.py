@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from fedstill.errors import WireError
-from fedstill.labels import Array
+from fedstill.labels import Array, Party
 from fedstill.messages import Answer, Ask, Refuse, Teach
 
 MAX_FRAME_BYTES = 256 * 2**20
@@ -31,13 +32,7 @@ DTYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "<u4", "<u2", "|u1", 
 
 _FRAME = b"FSm1"
 _PACK = b"FSa1"
-_KINDS: dict[str, type[Ask | Teach | Answer | Refuse]] = {
-    "ask": Ask,
-    "teach": Teach,
-    "answer": Answer,
-    "refuse": Refuse,
-}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+_NAMES = {Ask: "ask", Teach: "teach", Answer: "answer", Refuse: "refuse"}
 
 H = TypeVar("H")
 
@@ -46,13 +41,33 @@ _Shape = Annotated[list[int], msgspec.Meta(max_length=MAX_DIMENSIONS)]
 _Described = Annotated[list[tuple[str, str, _Shape]], msgspec.Meta(max_length=MAX_ARRAYS)]
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """An `Answer` whose payload is where it was."""
+
+    round: int
+    sender: Party
+    payload: memoryview
+    question: int = 1
+
+
+_KINDS: dict[str, type[Ask | Teach | _Answer | Refuse]] = {
+    "ask": Ask,
+    "teach": Teach,
+    "answer": _Answer,
+    "refuse": Refuse,
+}
+
+
 def encode(message: Ask | Teach | Answer | Refuse) -> bytes:
     """Turn a message or reply into a frame."""
     return _FRAME + msgspec.msgpack.encode((_NAMES[type(message)], message))
 
 
-def decode(frame: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Ask | Teach | Answer | Refuse:
+def decode(frame: bytes | memoryview, max_bytes: int = MAX_FRAME_BYTES) -> Ask | Teach | Answer | Refuse:
     """Turn a frame back into the message or reply it was made of.
+
+    The payload of an answer in a memoryview is not copied: it is a part of that view.
 
     Raises
     ------
@@ -66,11 +81,14 @@ def decode(frame: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Ask | Teach | Answ
     try:
         name, body = msgspec.msgpack.decode(memoryview(frame)[4:], type=tuple[str, msgspec.Raw])
         kind = _KINDS[name]
-        message: Ask | Teach | Answer | Refuse = msgspec.msgpack.decode(body, type=kind)
+        message: Ask | Teach | _Answer | Refuse = msgspec.msgpack.decode(body, type=kind)
     except KeyError as error:
         raise WireError(f"unknown kind of message {error}") from None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise WireError(f"not a message: {error}") from None
+    if isinstance(message, _Answer):
+        payload = message.payload if isinstance(frame, memoryview) else bytes(message.payload)
+        return Answer(message.round, message.sender, payload, message.question)
     return message
 
 
@@ -94,7 +112,7 @@ def pack(header: Any, arrays: Mapping[str, Array]) -> bytes:
     return b"".join((_PACK, struct.pack("<I", len(head)), head, *bodies))
 
 
-def unpack(data: bytes, header: type[H], max_bytes: int = MAX_FRAME_BYTES) -> tuple[H, dict[str, Array]]:
+def unpack(data: bytes | memoryview, header: type[H], max_bytes: int = MAX_FRAME_BYTES) -> tuple[H, dict[str, Array]]:
     """Turn the bytes of `pack` back into the header and read-only arrays.
 
     Parameters

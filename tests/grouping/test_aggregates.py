@@ -53,6 +53,21 @@ def test_mean_counts_items_by_their_weight_and_ignores_voices():
     assert mean(votes, np.array([1.0, 100.0])).values.tolist() == [[4.0], [2.0]]
 
 
+@pytest.mark.parametrize("rule", [mean, median, trimmed, weighted])
+@pytest.mark.parametrize("size", [9, 10, 11])
+def test_some_items_at_a_time_give_what_all_give(monkeypatch, rule, size):
+    drawn = np.random.default_rng(size)
+    votes = [say(np.sort(drawn.normal(size=(size, 3))), weight=drawn.integers(0, 3, size)) for _ in range(5)]
+    voices = drawn.random(5)
+    whole = rule(votes, voices)
+    monkeypatch.setattr("fedstill.grouping.votes.BLOCK_ITEMS", 5)
+    parts = rule(votes, voices)
+    for name in ("items", "values", "weight"):
+        assert np.array_equal(getattr(parts, name), getattr(whole, name))
+    with pytest.raises(ValueError, match="vote 1"):
+        rule([votes[0], say([[0.0, 0.0, 0.0]] * (size - 1))], np.ones(2))
+
+
 def test_weighted_counts_voice_times_item():
     votes = [say([[0.0], [0.0]], weight=[1, 3]), say([[8.0], [8.0]], weight=[1, 1])]
     assert weighted(votes, np.array([1.0, 3.0])).values.tolist() == [[6.0], [4.0]]

@@ -14,6 +14,6 @@ class Codec(Protocol):
         """Encode a release."""
         ...
 
-    def decode(self, payload: bytes) -> Release:
-        """Decode a release. Raises WireError where the bytes are not one."""
+    def decode(self, payload: bytes | memoryview) -> Release:
+        """Decode a release; what comes out may look at the payload. Raises WireError where the bytes are not one."""
         ...

@@ -40,7 +40,7 @@ class Raw:
                 arrays["weight"] = labels.weight
         return pack(_Header(labels.space if labels else None, release.count, release.score), arrays)
 
-    def decode(self, payload: bytes) -> Release:
+    def decode(self, payload: bytes | memoryview) -> Release:
         """Decode a release. Raises WireError where the bytes are not one."""
         header, arrays = unpack(payload, _Header)
         named = [name for name in arrays if name.startswith(_PARAMETER)]

@@ -18,6 +18,7 @@ from fedstill.grouping.pooling import certainty, geometric_median, mixture, prec
 from fedstill.grouping.votes import (
     ROUNDING,
     average,
+    blockwise,
     choose,
     middle,
     ranked,
@@ -49,6 +50,7 @@ Aggregate = Callable[[Sequence[SoftLabels], Array], SoftLabels]
 """Votes and the weights of their voices, shape (K,), to what they say together."""
 
 
+@blockwise
 def weighted(votes: Sequence[SoftLabels], weights: Array | None = None) -> SoftLabels:
     """Mean per item and column; each vote counts its voice's weight times its own weight on the item.
 
@@ -73,6 +75,7 @@ def mean(votes: Sequence[SoftLabels], weights: Array | None = None) -> SoftLabel
     return weighted(votes)
 
 
+@blockwise
 def median(votes: Sequence[SoftLabels], weights: Array | None = None) -> SoftLabels:
     """Weighted median per item and column, weighing as `weighted` does.
 
@@ -89,6 +92,7 @@ def median(votes: Sequence[SoftLabels], weights: Array | None = None) -> SoftLab
     return result(votes[0], valid(rows, votes[0].space, values, shares), shares)
 
 
+@blockwise
 def trimmed(votes: Sequence[SoftLabels], weights: Array | None = None, *, share: float = 0.2) -> SoftLabels:
     """Mean per item and column without the lowest and the highest `share` of the weight.
 

@@ -110,6 +110,7 @@ class CodecContract:
         payload = codec.encode(release)
         assert self.make().encode(release) == payload
         assert codec.encode(codec.decode(payload)) == payload
+        assert codec.encode(codec.decode(memoryview(payload))) == payload  # as a coordinator has it on its disk
 
     def test_the_bound_holds(self, release: Release) -> None:
         """A release takes no more bytes than declared."""
