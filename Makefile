@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network soak test test-torch check format clean
+.PHONY: help demo demo-network soak fuzz audit test test-torch check format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,14 @@ demo-network: $(READY) ## Run a coordinator and three participants as processes,
 
 soak: $(READY) ## Run 100,000 schedules of faults on a simulated clock; takes hours
 	$(BIN)/python tests/service/simulation.py --schedules 100000
+
+fuzz: $(READY) ## Give 1,000,000 changed inputs to all that reads bytes from elsewhere; takes minutes
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet atheris==3.0.0 || true
+	$(BIN)/python tests/fuzz/run.py --frames 1000000
+
+audit: $(READY) ## Look for versions in constraints.txt that are known to be vulnerable; asks osv.dev
+	$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt pip-audit==2.10.1
+	$(BIN)/python .ci/audit.py constraints.txt
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n auto

@@ -25,8 +25,9 @@ import click
 from common import keep
 from tqdm import tqdm
 
+from fedstill.agent.joining import join
 from fedstill.agent.loop import Patience, work
-from fedstill.agent.taking_part import join, link_of
+from fedstill.agent.taking_part import link_of
 from fedstill.agent.worker import Worker
 from fedstill.service.consortium import Consortium
 from fedstill.service.export import verify

@@ -17,12 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import click
 import numpy as np
@@ -31,9 +32,10 @@ from common import keep
 
 from fedstill import config
 from fedstill.agent.home import Home
+from fedstill.agent.joining import join
 from fedstill.agent.journal import Journal
 from fedstill.agent.loop import Patience, work
-from fedstill.agent.taking_part import join, link_of, offered
+from fedstill.agent.taking_part import link_of, offered
 from fedstill.agent.worker import Worker
 from fedstill.codecs.raw import Raw
 from fedstill.labels import Outputs, Release, SoftLabels, Space
@@ -145,8 +147,37 @@ def labels(items: int) -> bytes:
     return Raw().encode(Release(labels=said))
 
 
+class Memory:
+    """Watches the resident memory of a process while it is entered: of its own, and with mapped files; Linux alone."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self.peak_own = 0
+        self._status = Path(f"/proc/{pid}/status")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def resident(self, what: str = "VmRSS") -> int:
+        """Bytes now."""
+        lines = self._status.read_text(encoding="utf-8").splitlines() if self._status.exists() else []
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{what}:")), 0)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.02):
+            self.peak = max(self.peak, self.resident())
+            self.peak_own = max(self.peak_own, self.resident("RssAnon"))
+
+
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[None]:
+def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A coordinator in a process of its own."""
     command = [sys.executable, "-m", "fedstill.cli.main", "coordinator", "serve", str(folder), "--log-level", "error"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
@@ -154,7 +185,7 @@ def serving(folder: Path) -> Iterator[None]:
         if "is served at" in line:
             break
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)
@@ -170,14 +201,15 @@ def measure(number: int, items: int, rounds: int) -> dict[str, Any]:
         consortium = found(folder / "c", described(folder, parties, items, rounds), folder, address)
         with (folder / "c" / "consortium.toml").open("a", encoding="utf-8") as settings:
             settings.write("[limits]\nenrolments_per_minute = 1000\n")  # all come at once, from one address
-        with serving(folder / "c"):
+        with serving(folder / "c") as process, Memory(process.pid) as memory:
             stubs = asyncio.run(take_part(folder, consortium, parties, items))
         ends = [max(stub.taught_at[done] for stub in stubs) for done in range(1, rounds + 1)]
         consortium.close()
     payload = len(stubs[0].payload)
     seconds = np.diff(ends).tolist()
     plain = asyncio.run(exchanged(number, payload, rounds))
-    return {"participants": number, "bytes": payload, "round_s": seconds, "plain_tcp_s": plain}
+    kept = {"peak_bytes": memory.peak, "peak_own_bytes": memory.peak_own}
+    return {"participants": number, "bytes": payload, "round_s": seconds, "plain_tcp_s": plain, **kept}
 
 
 async def exchanged(number: int, size: int, rounds: int) -> list[float]:

@@ -138,7 +138,7 @@ def read_toml(path: Path, remedy: str) -> dict[str, Any]:
         raise ConfigError(
             f"cannot be read: {error.strerror}", where=str(path), remedy="Check its permissions"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", where=str(path), remedy="Mend that line") from None
 
 

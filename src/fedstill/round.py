@@ -57,7 +57,7 @@ class Plan:
     patience:
         Rounds in a row that may miss the quorum before the run fails.
     max_answer_bytes:
-        Larger answers are ignored unread.
+        Larger answers are refused unread.
     """
 
     parties: tuple[Party, ...]
@@ -67,7 +67,7 @@ class Plan:
     quorum: int = 1
     deadline_s: float = math.inf
     patience: int = 3
-    max_answer_bytes: int = 64 * 2**20
+    max_answer_bytes: int = 256 * 2**20
     stop_after: int | None = None
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ class Wake:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A reply was not used, and why."""
+    """A reply was not used, and why. An answer to the open question counts as a refusal for that reason."""
 
     reply: Reply
     why: str
@@ -180,7 +180,8 @@ class Asked:
 class Closed:
     """A round ended and its teachers are on their way.
 
-    Every participant is one of three: it answered whatever it was asked, it refused, or something is missing of it.
+    Every participant is one of three: it answered whatever it was asked, it refused (or sent what could not be used), or
+    something is missing of it.
     """
 
     round: int
@@ -282,13 +283,16 @@ class Coordinator:
         why = self._objection(state, reply)
         if why:
             return state, (Ignored(reply, why), *self._catch_up(state, reply))
-        if isinstance(reply, Refuse):
-            heard = replace(state, refusals={**state.refusals, reply.sender: reply.reason[:200]})
-        else:
+        flaw = self._flaw(state, reply) if isinstance(reply, Answer) else reply.reason[:200]
+        if isinstance(reply, Answer) and not flaw:
             heard = replace(state, answers={**state.answers, reply.sender: reply})
+        else:  # who answers with what cannot be used would do so again: it is not waited for
+            heard = replace(state, refusals={**state.refusals, reply.sender: flaw})
+        ignored = (Ignored(reply, flaw),) if isinstance(reply, Answer) and flaw else ()
         if len(heard.answers) + len(heard.refusals) == len(self._asked(state)):
-            return self._close(heard, now)
-        return heard, ()
+            following, effects = self._close(heard, now)
+            return following, (*ignored, *effects)
+        return heard, ignored
 
     def _close(self, state: State, now: float) -> Step:
         unheard = {party: state.refusals.get(party) for party in self._asked(state) if party not in state.answers}
@@ -384,7 +388,7 @@ class Coordinator:
         return self.plan.rounds if self.strategy.rounds is None else self.strategy.rounds
 
     def _objection(self, state: State, reply: Reply) -> str:
-        """Why a reply cannot be used; empty where it can."""
+        """Why a reply is not one to the open question; empty where it is."""
         if reply.sender not in self.plan.parties:
             return "the sender does not take part"
         if state.phase is not Phase.OPEN:
@@ -397,8 +401,10 @@ class Coordinator:
             return "its sender was not asked"
         if reply.sender in state.answers or reply.sender in state.refusals:
             return "its sender was heard in this round already"
-        if isinstance(reply, Refuse):
-            return ""
+        return ""
+
+    def _flaw(self, state: State, reply: Answer) -> str:
+        """Why an answer to the open question cannot be used; empty where it can."""
         if len(reply.payload) > self.plan.max_answer_bytes:
             return f"its {len(reply.payload)} bytes are over the bound of {self.plan.max_answer_bytes}"
         try:

@@ -107,7 +107,7 @@ def pack(header: Any, arrays: Mapping[str, Array]) -> bytes:
         if body.dtype.str not in DTYPES:
             raise WireError(f"array '{name}' has element type {body.dtype}, which does not travel")
         described.append((name, body.dtype.str, body.shape))
-        bodies.append(body.tobytes())
+        bodies.append(body.reshape(-1).view(np.uint8).data)
     head = msgspec.msgpack.encode((header, described))
     return b"".join((_PACK, struct.pack("<I", len(head)), head, *bodies))
 

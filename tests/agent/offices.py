@@ -29,8 +29,11 @@ from fedstill.messages import Answer, Ask, Message, Recipe, Refuse, Teach
 from fedstill.service.store.blobs import Blobs
 from fedstill.tasks.base import TransferSet
 from fedstill.tasks.classification import Classification
-from fedstill.transports.identity import Authority, Certificate, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR, Header, Parcel, digest_of, read, write
+from fedstill.transports.roles import Role
 
 TASK = Classification("y", ("no", "yes"), ("x", "z"), folds=2, companions=())
 TRANSFER = TransferSet(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), 32)

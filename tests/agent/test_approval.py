@@ -222,7 +222,6 @@ def simulator(memory: Path) -> Iterator[Simulator]:
     patch = pytest.MonkeyPatch()
     logging.disable(logging.WARNING)
     patch.setattr(simulation, "World", Cautious)
-    patch.setattr(simulation.worker_module, "threadpool_limits", simulation.worker_module.threadpool_limits)
     yield Simulator(memory)
     logging.disable(logging.NOTSET)
     patch.undo()

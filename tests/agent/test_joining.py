@@ -14,14 +14,14 @@ import msgspec
 import pytest
 from offices import ADDRESS, Office, certified
 
-from fedstill.agent import taking_part
+from fedstill.agent import joining
 from fedstill.agent.home import Home
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
 from fedstill.service.invites import FORMAT, Invite
 from fedstill.service.registry import Registry
 from fedstill.service.store.store import Store
-from fedstill.transports.identity import Role
 from fedstill.transports.letters import COORDINATOR
+from fedstill.transports.roles import Role
 
 TABLE = {"file": "data.csv", "learner": "linear"}
 
@@ -58,12 +58,12 @@ def desk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise LinkDown("the answer got lost")
         return answer
 
-    monkeypatch.setattr(taking_part, "enrol", enrol)
+    monkeypatch.setattr(joining, "enrol", enrol)
     return happens
 
 
 def join(invite: Path, folder: Path, **table: Any) -> Home:
-    return asyncio.run(taking_part.join(invite, folder, TABLE | table))
+    return asyncio.run(joining.join(invite, folder, TABLE | table))
 
 
 def test_a_folder_that_is_complete(invite: Path, desk: list[str], tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_certificate_that_is_not_ours_is_not_taken(
         told = msgspec.json.decode(invite.read_bytes())
         told["authority"] = told["coordinator"]
         invite.write_bytes(msgspec.json.encode(told))
-    monkeypatch.setattr(taking_part, "enrol", enrol)
+    monkeypatch.setattr(joining, "enrol", enrol)
     with pytest.raises(WireError, match="not of this consortium"):
         join(invite, tmp_path / "ann")
     assert not (tmp_path / "ann" / "certificate.pem").exists()
@@ -140,8 +140,74 @@ def test_what_a_coordinator_says_no_to_shows_no_key(
     async def enrol(*_: object) -> tuple[bytes, bytes]:
         raise LinkRefused("the invitation has expired")
 
-    monkeypatch.setattr(taking_part, "enrol", enrol)
+    monkeypatch.setattr(joining, "enrol", enrol)
     with pytest.raises(FedstillError) as caught:
         join(invite, tmp_path / "ann")
     secret = (tmp_path / "ann" / "key.pem").read_text().splitlines()[1]
     assert secret not in str(caught.value) + caplog.text
+
+
+# Those who take no part.
+
+
+@pytest.fixture
+def ada(invite: Path, registry: Registry) -> Path:
+    """An auditor's invite."""
+    told = msgspec.json.decode(invite.read_bytes(), type=Invite)
+    token = registry.invite("ada", Role.AUDITOR, 1)
+    path = invite.with_name("ada.invite")
+    path.write_bytes(msgspec.structs.replace(told, name="ada", token=token, role=Role.AUDITOR).to_bytes())
+    return path
+
+
+def test_a_visitors_folder_that_is_complete(ada: Path, desk: list[str], tmp_path: Path) -> None:
+    desk.append("lost")
+    with pytest.raises(LinkDown):
+        asyncio.run(joining.join_as_visitor(ada, tmp_path / "ada"))
+    visitor = asyncio.run(joining.join_as_visitor(ada, tmp_path / "ada"))
+    settings = visitor.settings
+    assert (settings.name, settings.role, settings.address) == ("ada", "auditor", ADDRESS)
+    assert visitor.identity.certificate == visitor.certificate
+    assert visitor.certificate.role is Role.AUDITOR
+    assert visitor.coordinator.name == COORDINATOR
+    assert stat.S_IMODE((tmp_path / "ada" / "key.pem").stat().st_mode) == 0o600 or sys.platform == "win32"
+    with pytest.raises(ConfigError, match="lives here already"):
+        asyncio.run(joining.join_as_visitor(ada, tmp_path / "ada"))
+
+
+def test_each_joins_by_its_own_command(invite: Path, ada: Path, desk: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'ada' is invited as an auditor") as caught:
+        join(ada, tmp_path / "ada")
+    assert f"fedstill join {ada}" in caught.value.remedy
+    with pytest.raises(ConfigError, match="'ann' is invited as a participant") as caught:
+        asyncio.run(joining.join_as_visitor(invite, tmp_path / "ann"))
+    assert f"fedstill participant join {invite} --data" in caught.value.remedy
+    assert not (tmp_path / "ada").exists()
+    assert not (tmp_path / "ann").exists()
+
+
+def test_an_invite_leads_to_no_other_place(
+    ada: Path, desk: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    told = msgspec.json.decode(ada.read_bytes(), type=Invite)
+    ada.write_bytes(msgspec.structs.replace(told, name="../there").to_bytes())
+    with pytest.raises(ConfigError, match="cannot be the name of a file"):
+        asyncio.run(joining.join_as_visitor(ada, None))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_certificate_in_another_role_is_not_taken(ada: Path, desk: list[str], tmp_path: Path) -> None:
+    told = msgspec.json.decode(ada.read_bytes(), type=Invite)
+    ada.write_bytes(msgspec.structs.replace(told, role=Role.OPERATOR).to_bytes())
+    with pytest.raises(WireError, match="not of this consortium"):
+        asyncio.run(joining.join_as_visitor(ada, tmp_path / "ada"))
+
+
+@pytest.mark.parametrize("change", [{"role": "coordinator"}, {"role": "king"}, {"format": 2}, {"more": 1}, {"name": 1}])
+def test_what_is_no_invite(ada: Path, desk: list[str], tmp_path: Path, change: dict[str, Any]) -> None:
+    ada.write_bytes(msgspec.json.encode({**msgspec.json.decode(ada.read_bytes()), **change}))
+    with pytest.raises(ConfigError, match=r"this is no invite|has format 2"):
+        asyncio.run(joining.join_as_visitor(ada, tmp_path / "ada"))
+    assert not (tmp_path / "ada").exists()

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from offices import RECIPE, FakeLink, Naps, Office
+from threadpoolctl import ThreadpoolController, threadpool_info
 
-import fedstill.agent.worker as worker_module
+import fedstill.agent.threads as threads_module
 from fedstill.agent.limits import Hours
 from fedstill.agent.pacing import Bucket, PacedLink
+from fedstill.agent.threads import Threads
 from fedstill.errors import ConfigError
 from fedstill.messages import Ask
 
@@ -107,11 +109,29 @@ def test_a_link_is_paced_each_way(office: Office) -> None:
 
 @pytest.mark.parametrize(("rules", "threads"), [({}, 1), ({"threads": 3}, 3)])
 def test_threads(rules: dict[str, int], threads: int, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    limits = worker_module.threadpool_limits
-    monkeypatch.setattr(worker_module, "threadpool_limits", lambda n: [asked.append(n), limits(n)][1])
-    office.worker(**rules).handle(office.parcel(1, Ask(1, RECIPE)))
-    assert asked == [threads]
+    worker, used = office.worker(**rules), []
+    handle = worker.participant.handle
+    monkeypatch.setattr(worker.participant, "handle", lambda message: [used.append(most_threads()), handle(message)][1])
+    worker.handle(office.parcel(1, Ask(1, RECIPE)))
+    assert used == [threads]
+
+
+def test_libraries_are_looked_for_again_only_where_there_may_be_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[ThreadpoolController] = []
+    look = threads_module.ThreadpoolController
+    monkeypatch.setattr(threads_module, "ThreadpoolController", lambda: [looks.append(look()), looks[-1]][1])
+    before, threads = most_threads(), Threads(1)
+    for new, times in ((False, 1), (False, 1), (True, 2)):
+        if new:
+            monkeypatch.setitem(sys.modules, "something_new", sys)
+        with threads.held():
+            assert most_threads() == 1
+        assert (most_threads(), len(looks)) == (before, times)
+
+
+def most_threads() -> int:
+    """Of all libraries that are loaded."""
+    return max(library["num_threads"] for library in threadpool_info())
 
 
 ALLOCATE = """

@@ -13,8 +13,10 @@ from offices import Office, certified, fedstill, signer
 from fedstill.agent.home import Home
 from fedstill.errors import ConfigError
 from fedstill.learners.base import BaseLearner
+from fedstill.transports.authority import Authority
 from fedstill.transports.https import HttpsLink
-from fedstill.transports.identity import Authority, Identity, Role
+from fedstill.transports.identity import Identity
+from fedstill.transports.roles import Role
 
 Change = Callable[[Office, Path], object]
 

@@ -14,7 +14,8 @@ from offices import FakeLink, Naps, Office, certified, failing
 from fedstill.agent.home import Home
 from fedstill.agent.renewal import RenewingLink
 from fedstill.errors import LinkDown, LinkRefused
-from fedstill.transports.identity import Authority, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.roles import Role
 
 DAY_S = 86_400.0
 
@@ -44,7 +45,7 @@ def test_it_is_renewed_once_when_a_third_of_its_life_is_left(office: Office) -> 
     home, links = office.home(days=90, ago=0), Links(office)
     before = home.certificate
     naps = Naps(time.time() + 59 * DAY_S)
-    link = RenewingLink(home, links, naps.clock)
+    link = RenewingLink(home, lambda: links(home), naps.clock)
     poll(link, 2)
     assert links.calls() == [["letters", "letters"]]
     naps.now += 2 * DAY_S
@@ -64,7 +65,7 @@ def test_where_it_cannot_be_renewed_the_work_goes_on_with_a_warning(
     home = office.home(days=90, ago=80)
     before = (home.folder / "certificate.pem").read_bytes()
     links, naps = Links(office, before=failing("renew", 3, fault)), Naps(time.time())
-    link = RenewingLink(home, links, naps.clock)
+    link = RenewingLink(home, lambda: links(home), naps.clock)
     with caplog.at_level(logging.WARNING):
         poll(link, 5)
     assert links.calls() == [["renew", *["letters"] * 5]]
@@ -91,7 +92,7 @@ def test_what_does_not_go_on_from_it_is_not_taken(wrong: str, office: Office) ->
     }[wrong]
     before = (home.folder / "certificate.pem").read_bytes()
     links = Links(office)
-    link = RenewingLink(home, links, time.time)
+    link = RenewingLink(home, lambda: links(home), time.time)
 
     async def renew(request_pem: bytes) -> bytes:
         return given
@@ -110,7 +111,8 @@ def test_it_is_written_whole(office: Office, monkeypatch: pytest.MonkeyPatch) ->
     def crash(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    link = RenewingLink(home, Links(office), time.time)
+    links = Links(office)
+    link = RenewingLink(home, lambda: links(home), time.time)
     monkeypatch.setattr("os.fsync", crash)
     with pytest.raises(KeyboardInterrupt):
         poll(link)
@@ -119,6 +121,6 @@ def test_it_is_written_whole(office: Office, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_asking_for_terms_renews_too(office: Office) -> None:
-    links = Links(office)
-    asyncio.run(RenewingLink(office.home(days=90, ago=80), links, time.time).terms())
+    links, home = Links(office), office.home(days=90, ago=80)
+    asyncio.run(RenewingLink(home, lambda: links(home), time.time).terms())
     assert links.calls() == [["renew"], ["terms"]]

@@ -1,4 +1,4 @@
-"""Replies that cannot be used: each is ignored with its reason, and nothing else comes of it."""
+"""Replies that cannot be used: each is ignored with its reason."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from fedstill.testing.fakes import CLASSES, QUANTILES, START, soft
 
 
 def objection(coordinator, reply):
-    """Why a reply in round 1 is ignored; nothing else may come of it."""
+    """Why a reply in round 1 is ignored; nothing else may come of it, but that its sender is not waited for."""
     state, _ = coordinator.step(coordinator.start(), Started(0.0))
     after, effects = coordinator.step(state, Received(reply, 1.0))
-    assert after == state
+    asked = reply.sender in ABC and reply.round == 1
+    assert after == (replace(state, refusals={reply.sender: effects[0].why}) if asked else state)
     assert [type(effect) for effect in effects] == [Ignored]
     assert effects[0].reply == reply
     return effects[0].why

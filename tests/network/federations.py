@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fedstill import config
-from fedstill.agent.taking_part import Result, join, take_part
+from fedstill.agent.joining import join
+from fedstill.agent.taking_part import Result, take_part
 from fedstill.assemble import assemble
 from fedstill.energy.synthetic import synthetic
 from fedstill.service.consortium import Consortium

@@ -16,7 +16,7 @@ from queue import Queue
 import pytest
 from federations import NAMES, contents, describe, free_port, run_here, table_of, write_data
 
-from fedstill.agent.taking_part import join
+from fedstill.agent.joining import join
 from fedstill.service.consortium import Consortium
 from fedstill.service.export import verify
 from fedstill.service.founding import found

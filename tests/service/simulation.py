@@ -25,7 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ import numpy as np
 from tqdm import tqdm
 
 from fedstill import plugins
-from fedstill.agent import worker as worker_module
 from fedstill.agent.journal import Journal
 from fedstill.agent.loop import Patience, turn
 from fedstill.agent.worker import Contract, Worker
@@ -52,8 +51,11 @@ from fedstill.service.store.blobs import Blobs
 from fedstill.service.store.store import Store
 from fedstill.tasks.base import TransferSet
 from fedstill.tasks.classification import Classification
-from fedstill.transports.identity import Authority, Certificate, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR, Parcel, digest_of
+from fedstill.transports.roles import Role
 
 PARTIES = ("a", "b", "c")
 TASK = Classification("y", ("no", "yes"), ("x", "z"))
@@ -242,9 +244,9 @@ class World:
         blobs = Blobs(self.folder / f"payloads-{name}", 2**20)
         put = blobs.put
 
-        def fragile(data: bytes) -> str:
+        def fragile(data: bytes, digest: str = "") -> str:
             self._maybe_die()
-            digest = put(data)
+            digest = put(data, digest)
             self._maybe_die()
             return digest
 
@@ -424,7 +426,6 @@ class Simulator:
         self.keys = Keys()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(Here())
-        worker_module.threadpool_limits = nullcontext  # type: ignore[assignment] # nothing is computed, and it takes long
         self.template = folder / "template.db"
         Store.open(f"sqlite:///{self.template}").close()
         self.undisturbed = self._run(None, deadline_s=math.inf, check_lessons=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.client
 import json
@@ -11,21 +12,22 @@ import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import pytest
+from houses import opened
 
 from fedstill.errors import ConfigError, LinkRefused, RunError, WireError
-from fedstill.service.clerk import Bell
-from fedstill.service.http import api
+from fedstill.service.http import members
 from fedstill.service.http.api import create_app
 from fedstill.service.http.server import Server
 from fedstill.service.http.transfer import PIECE_BYTES
 from fedstill.service.limits import Limits
-from fedstill.service.store.blobs import Blobs
-from fedstill.testing.coordinator import TERMS, Consortium, MemoryDesk
-from fedstill.transports.identity import Certificate, Identity, Role
+from fedstill.testing.coordinator import TERMS, Consortium
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR, Parcel, digest_of, pack_parcels, unpack_parcels
+from fedstill.transports.protocol import SPOKEN
+from fedstill.transports.roles import Role
 from fedstill.transports.tls import client_side
 
 OPEN = {("get", "/health"), ("get", "/ready"), ("post", "/v1/enrol")}
@@ -33,90 +35,9 @@ BROKEN = (OSError, http.client.HTTPException)
 """How a connection ends that the other side does not want."""
 
 
-class SeenBlobs(Blobs):
-    """Tells when something was added, and how large the largest piece was."""
-
-    def __init__(self, folder, max_bytes):
-        super().__init__(folder, max_bytes)
-        self.added, self.largest = threading.Semaphore(0), 0
-
-    def append(self, digest, offset, data):
-        super().append(digest, offset, data)
-        self.largest = max(self.largest, len(data))
-        self.added.release()
-
-
-class Said(NamedTuple):
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self):
-        return json.loads(self.body)
-
-
-class House:
-    """A server with its desk, and requests to it."""
-
-    def __init__(self, consortium, desk, bell, server, now):
-        self.consortium, self.desk, self.bell, self.server, self.now = consortium, desk, bell, server, now
-
-    def connection(self, papers=None, timeout=20):
-        pair = papers and (papers.certificate, papers.key)
-        context = client_side(self.consortium.authority.cert_pem, pair)
-        return http.client.HTTPSConnection("127.0.0.1", self.server.port, context=context, timeout=timeout)
-
-    def raw(self, papers=None):
-        """A TLS socket."""
-        connection = self.connection(papers)
-        connection.connect()
-        return connection.sock
-
-    def ask(self, papers, method, path, body=None, **headers):
-        connection = self.connection(papers)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
-            response = connection.getresponse()
-            return Said(response.status, response.headers, response.read())
-        finally:
-            connection.close()
-
-    def post(self, papers, number, payload, inline=True):
-        letter = self.desk.letter("ann", COORDINATOR, number, payload, papers.identity)
-        return self.ask(papers, "POST", "/v1/letters", pack_parcels([Parcel(letter, payload if inline else None)]))
-
-    def offset(self, papers, digest):
-        said = self.ask(papers, "HEAD", f"/v1/payloads/{digest}")
-        return int(said.headers["Upload-Offset"]), said.headers["Upload-Complete"]
-
-
 @pytest.fixture(scope="module")
 def consortium(tmp_path_factory):
     return Consortium(tmp_path_factory.mktemp("papers"))
-
-
-@contextmanager
-def opened(consortium, folder, limits=None, max_bytes=10**7, wrap=lambda app: app):
-    """A house; its clock for limits moves only by hand."""
-    bell, now = Bell(), [0.0]
-    desk = MemoryDesk(consortium, SeenBlobs(folder, max_bytes), bell.announce)
-    limits = limits or Limits(burst=1000, enrolments_per_minute=1000)
-    app = wrap(create_app(desk, bell=bell, limits=limits, clock=lambda: now[0]))
-    papers = consortium.papers(COORDINATOR, Role.SERVER)
-    server = Server(
-        app,
-        bell,
-        host="127.0.0.1",
-        port=0,
-        certificate=papers.certificate,
-        key=papers.key,
-        authority_pem=consortium.authority.cert_pem,
-        limits=limits,
-    )
-    with server:
-        yield House(consortium, desk, bell, server, now)
-        desk.free.set()  # or the desk's thread would never end
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +77,8 @@ def test_the_openapi_document_names_every_route(house, ann):
     payload = "/v1/payloads/{digest}"
     assert routes(house, ann) == OPEN | {
         *(("get", f"/v1/{name}") for name in ("terms", "status", "letters")),
-        *(("post", "/v1/renew"), ("post", "/v1/letters"), ("get", "/metrics")),
+        *(("post", "/v1/renew"), ("post", "/v1/letters"), ("get", "/metrics"), ("get", "/v1/audit")),
+        *(("post", "/v1/invitations"), ("post", "/v1/revocations")),
         *((method, payload) for method in ("head", "patch", "get")),
     }
     document = house.ask(ann, "GET", "/v1/openapi.json").json
@@ -169,23 +91,6 @@ def test_strangers_are_let_in_nowhere_else(house, ann):
         said = house.ask(None, method.upper(), path.format(digest="0" * 64))
         assert (said.status == 401) == ((method, path) not in OPEN), (method, path, said)
     assert said.status != 401 or said.json["remedy"].startswith("Enrol")
-
-
-def test_roles_have_their_places(house):
-    papers = {role: house.desk.join(f"one {role}", role) for role in Role if role is not Role.SERVER}
-    places = {
-        "/v1/terms": set(papers),
-        "/v1/status": set(papers),
-        "/v1/letters": {Role.PARTICIPANT},
-        "/metrics": {Role.OPERATOR, Role.OBSERVER, Role.AUDITOR},
-    }
-    for path, welcome in places.items():
-        for role, pair in papers.items():
-            said = house.ask(pair, "GET", path)
-            assert said.status == (200 if role in welcome else 403), (path, role)
-    refused = house.ask(papers[Role.AUDITOR], "POST", "/v1/letters", b"")
-    assert refused.status == 403
-    assert refused.json == {"error": "not for the role 'auditor'", "remedy": "Ask as one of: participant"}
 
 
 def test_who_never_joined_or_was_revoked_is_refused(house, ann):
@@ -448,6 +353,25 @@ def test_a_payload_in_pieces(house, ann):
     assert house.desk.blobs.largest < 4 * PIECE_BYTES
 
 
+def test_a_letter_may_come_with_the_last_piece_of_its_payload(house, ann):
+    payload = os.urandom(600_000)
+    digest, path = digest_of(payload), f"/v1/payloads/{digest_of(payload)}"
+    before = list(house.desk.batches)
+    letter = base64.b64encode(house.desk.letter("ann", COORDINATOR, 1, payload, ann.identity)).decode()
+    other = base64.b64encode(house.desk.letter("ann", COORDINATOR, 1, b"other", ann.identity)).decode()
+    for wrong, error in (("?", "base64"), (other, "another payload"), ("QUJD", "not a letter"), ("A" * 9000, "8192")):
+        said = house.ask(ann, "PATCH", path, payload, Upload_Offset="0", Upload_Complete="?1", Letter=wrong)
+        assert said.status == 422
+        assert error in said.json["error"]
+    assert house.offset(ann, digest) == (0, "?0")
+    first, last = payload[:500_000], payload[500_000:]
+    said = house.ask(ann, "PATCH", path, first, Upload_Offset="0", Upload_Complete="?0", Letter=letter)
+    assert (said.status, house.desk.batches) == (204, before)
+    said = house.ask(ann, "PATCH", path, last, Upload_Offset="500000", Upload_Complete="?1", Letter=letter)
+    assert (said.status, said.json) == (200, {"why": ""})
+    assert house.desk.batches == [*before, [("ann", base64.b64decode(letter), None)]]
+
+
 def test_a_payload_with_another_digest_is_deleted(house, ann):
     digest = digest_of(b"what was promised")
     said = patch(house, ann, digest, b"what was sent")
@@ -622,9 +546,9 @@ def test_alive_and_ready(house, monkeypatch):
     assert house.ask(None, "GET", "/ready").status == 200  # for as long as the answer holds
     house.now[0] += 3
     assert house.ask(None, "GET", "/ready").status == 503
-    assert house.ask(None, "GET", "/health").json == {"alive": True}
+    assert house.ask(None, "GET", "/health").json == {"alive": True, "protocol": SPOKEN}
 
-    monkeypatch.setattr(api, "READY_S", 0.05)
+    monkeypatch.setattr(members, "READY_S", 0.05)
     goes_on = threading.Event()
     monkeypatch.setattr(house.desk, "status", goes_on.wait)
     said = house.ask(None, "GET", "/ready")

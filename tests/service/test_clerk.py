@@ -11,8 +11,8 @@ from fedstill.errors import RunError
 from fedstill.service.clerk import MAX_BATCH, Bell, Clerk
 from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import Consortium, MemoryDesk
-from fedstill.transports.identity import Role
-from fedstill.transports.letters import COORDINATOR
+from fedstill.transports.letters import COORDINATOR, digest_of
+from fedstill.transports.roles import Role
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ def test_letters_that_come_while_the_desk_is_busy_are_taken_in_one_go(desk):
 
     verdicts = asyncio.run(main())
     assert [len(batch) for batch in desk.batches] == [1, MAX_BATCH, MAX_BATCH, 1]
-    assert [letter for batch in desk.batches for letter in batch] == [*letters, wrong]  # in order
+    kept = [(party, letter, None) for party, letter, _ in letters]  # their payloads lie on the disk by then
+    assert [letter for batch in desk.batches for letter in batch] == [*kept, wrong]  # in order
+    assert all(desk.blobs.get(digest_of(payload)) == payload for _, _, payload in letters)
     assert verdicts[:-1] == [""] * len(letters)
     assert "payload has 15 bytes instead of 1" in verdicts[-1]
     assert len(desk.threads) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fedstill.service.store import tables
 from fedstill.service.store.chain import verify_chain
 from fedstill.service.store.store import NotLeading
+from fedstill.service.store.tables import LetterRow
 
 HASH = "ab" * 32
 STALE_S = 30.0
@@ -77,7 +78,7 @@ def test_beside_the_one_that_leads_an_operator_invites_and_no_more(opened):
         lambda w: w.append(None, "x", 1.0, b""),
         lambda w: w.add_run(b"", 1.0, ""),
         lambda w: w.set_run(1, ""),
-        lambda w: w.add_letter("bakery", 1, 1, b"", HASH, 0, 1),
+        lambda w: w.add_letters([LetterRow("bakery", 1, 1, b"", HASH, 0, 1)]),
     )
     for write in writes:
         with pytest.raises(NotLeading, match="'leader' leads"), operator.writing() as w:

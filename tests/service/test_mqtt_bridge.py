@@ -14,16 +14,16 @@ from datetime import UTC, datetime
 import pytest
 
 from fedstill.errors import ConfigError, LinkDown, LinkRefused, RunError, WireError
+from fedstill.service.callers import Caller, Refused
 from fedstill.service.clerk import Bell, Clerk
-from fedstill.service.http.gate import Caller, Refused
 from fedstill.service.limits import Limits
 from fedstill.service.mqtt.bridge import MAX_BUSY
 from fedstill.service.mqtt.mosquitto import write_broker
 from fedstill.service.mqtt.office import Office
 from fedstill.service.store.blobs import Blobs
-from fedstill.testing.broker import MOSQUITTO, Mosquitto, bridged
+from fedstill.testing.broker import MOSQUITTO, QUICK, Mosquitto, bridged, linked
 from fedstill.testing.coordinator import TERMS, Consortium, MemoryDesk
-from fedstill.transports.identity import Identity, Role
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR, digest_of
 from fedstill.transports.mqtt.connection import Connection
 from fedstill.transports.mqtt.frames import (
@@ -46,25 +46,11 @@ from fedstill.transports.mqtt.frames import (
     pack,
     unpack,
 )
-from fedstill.transports.mqtt.line import Patience
-from fedstill.transports.mqtt.link import MqttLink, enrol
-from fedstill.transports.mqtt.window import Timing
+from fedstill.transports.mqtt.link import enrol
+from fedstill.transports.roles import Role
 from fedstill.transports.tls import client_side
 
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
-QUICK = Patience(attempts=3, pause_s=0.01, timing=Timing(first_s=0.3, least_s=0.1, silence_s=20))
-BRIEF = Patience(attempts=1, pause_s=0, timing=Timing(first_s=0.1, least_s=0.1, silence_s=0.4))
-
-
-@pytest.fixture(scope="module")
-def consortium(tmp_path_factory):
-    return Consortium(tmp_path_factory.mktemp("papers"))
-
-
-@pytest.fixture(scope="module")
-def broker(consortium, tmp_path_factory):
-    with Mosquitto(tmp_path_factory.mktemp("broker"), consortium.authority) as broker:
-        yield broker
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +61,6 @@ def lawless(consortium, tmp_path_factory):
     (folder / "members.acl").write_text("pattern readwrite #\n")
     with broker:
         yield broker
-
-
-@pytest.fixture
-def blobs(tmp_path):
-    return Blobs(tmp_path / "blobs", 10**7)
 
 
 class Raw:
@@ -124,16 +105,6 @@ async def raw(consortium, address, papers, *topics):
         yield client
     finally:
         await client.connection.close()
-
-
-@asynccontextmanager
-async def linked(consortium, address, papers, patience=QUICK):
-    authority = consortium.authority.cert_pem
-    link = MqttLink(address, certificate=papers.certificate, key=papers.key, authority_pem=authority, patience=patience)
-    try:
-        yield link
-    finally:
-        await link.close()
 
 
 def asked(papers, body, sender="ann", at=None, number=None):
@@ -444,8 +415,12 @@ def test_a_second_coordinator_with_the_same_key_ends_the_first_ones_connection(c
                 await asyncio.sleep(0.001)
             await first.leave()  # as a coordinator does that leads no more
             async with linked(consortium, broker.address, second.desk.join("ann")) as link:
-                await asyncio.wait_for(second.bridge.connected.wait(), 10)
-                assert await link.terms() == TERMS
+                terms = b""
+                while not terms:  # the first may have come back for a moment
+                    await asyncio.wait_for(second.bridge.connected.wait(), 10)
+                    with suppress(LinkDown):
+                        terms = await link.terms()
+                assert terms == TERMS
 
     run(work)
 
@@ -480,7 +455,7 @@ def test_pieces_are_put_in_order(office, blobs):
     async def work():
         ann = caller(desk)
         later = [asyncio.create_task(office.carry_out(ann, piece)) for piece in pieces_of(payload)[::-1]]
-        assert await later[2] == Extent(PIECE_BYTES, whole=False)
+        assert (await later[2]).present >= PIECE_BYTES
         assert await later[0] == Extent(len(payload), whole=True)
         for piece in pieces_of(payload):  # once more
             assert await office.carry_out(ann, piece) == Extent(len(payload), whole=True)
@@ -491,7 +466,7 @@ def test_pieces_are_put_in_order(office, blobs):
 
 def test_a_piece_whose_predecessor_never_comes_is_not_kept(office, blobs, monkeypatch):
     office, desk = office
-    monkeypatch.setattr("fedstill.service.mqtt.office.HOLD_S", 0.01)
+    monkeypatch.setattr("fedstill.service.mqtt.uploads.HOLD_S", 0.01)
     first, second = pieces_of(os.urandom(PIECE_BYTES + 1))
 
     async def work():

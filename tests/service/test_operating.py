@@ -27,7 +27,9 @@ from fedstill.service.export import export, verify
 from fedstill.service.founding import found, plan
 from fedstill.service.invites import read_invite
 from fedstill.service.serving import open_desk
-from fedstill.transports.identity import Certificate, Identity, Role
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
+from fedstill.transports.roles import Role
 
 ADDRESS = "https://127.0.0.1:18999"
 
@@ -170,14 +172,14 @@ def test_an_export_verifies_alone_and_changes_show(consortium: Consortium, tmp_p
     open_desk(consortium, Bell()).tick()
     told = export(consortium, tmp_path / "audit.zip")
     assert told == verify(tmp_path / "audit.zip") == verify(consortium.folder)
-    assert (told.events, told.letters, told.faults) == (3, 2, ())  # two joined, one started; two asked
+    assert (told.events, told.letters, told.faults) == (5, 2, ())  # two invited, two joined, one started; two asked
     names = zipfile.ZipFile(tmp_path / "audit.zip").namelist()
     assert not [name for name in names if name.endswith(".key")]
     for statement, says in (
         ("UPDATE events SET at = at + 1 WHERE seq = 2", "event 2: the chain of hashes breaks"),
         ("UPDATE runs SET phase = 'finished'", "its events lead to 'open'"),
-        ("DELETE FROM letters WHERE \"to\" = 'a'", "event 3: other letters follow from it"),
-        ("UPDATE letters SET number = 7 WHERE \"to\" = 'a'", "event 3: "),
+        ("DELETE FROM letters WHERE \"to\" = 'a'", "event 5: other letters follow from it"),
+        ("UPDATE letters SET number = 7 WHERE \"to\" = 'a'", "event 5: "),
     ):
         forged = _forged(tmp_path, statement)
         assert says in " ".join(verify(forged).faults)
@@ -227,4 +229,4 @@ def test_the_doctor_knows_its_folders(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["doctor", str(tmp_path)])
     assert ended.value.code == 2
-    assert "neither a consortium's nor a participant's folder" in capsys.readouterr().err
+    assert "neither a consortium's nor a party's folder" in capsys.readouterr().err

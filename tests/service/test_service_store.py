@@ -14,6 +14,7 @@ from fedstill.service.store import databases, reads, tables
 from fedstill.service.store.chain import verify_chain
 from fedstill.service.store.databases import StoreError
 from fedstill.service.store.store import Store
+from fedstill.service.store.tables import LetterRow
 
 HASH = "ab" * 32
 
@@ -31,7 +32,7 @@ def test_what_was_written_is_there_when_it_is_opened_again(opened):
         w.add_party("bakery", "participant")
         run = w.add_run(b"terms", 5.0, "started")
         record = w.append(1, "opened", 6.0, b"body")
-        w.add_letter("bakery", 1, 1, b"letter", HASH, 7, record.seq)
+        w.add_letters([LetterRow("bakery", 1, 1, b"letter", HASH, 7, record.seq)])
     one.close()
     other = opened()
     assert [party.name for party in other.parties()] == ["bakery"]
@@ -185,9 +186,9 @@ def test_letters_come_in_order_and_once(store):
         w.add_run(b"", 1.0, "")
         seq = w.append(1, "sent", 1.0, b"").seq
         for number in (2, 1, 3):
-            w.add_letter("bakery", 1, number, b"%d" % number, HASH, 2**40, seq)
-        w.add_letter("bakery", 2, 1, b"other run", HASH, 0, seq)
-        w.add_letter("mill", 1, 1, b"other party", HASH, 0, seq)
+            w.add_letters([LetterRow("bakery", 1, number, b"%d" % number, HASH, 2**40, seq)])
+        w.add_letters([LetterRow("bakery", 2, 1, b"other run", HASH, 0, seq)])
+        w.add_letters([LetterRow("mill", 1, 1, b"other party", HASH, 0, seq)])
         assert w.last_number("bakery", 1) == 3
     assert [row.letter for row in store.letters("bakery", 1)] == [b"1", b"2", b"3"]
     assert [row.number for row in store.letters("bakery", 1, after=1)] == [2, 3]
@@ -195,7 +196,7 @@ def test_letters_come_in_order_and_once(store):
     assert (store.letters("bakery", 1)[0].size, store.last_number("mill", 2)) == (2**40, 0)
     for to, run, number, cause in (("bakery", 1, 3, seq), ("x", 1, 9, seq), ("mill", 9, 9, seq), ("mill", 1, 9, 99)):
         with pytest.raises(StoreError, match=r"(?i)unique|foreign"), store.writing() as w:
-            w.add_letter(to, run, number, b"", HASH, 0, cause)
+            w.add_letters([LetterRow(to, run, number, b"", HASH, 0, cause)])
 
 
 def test_records_are_read_page_by_page(store, monkeypatch):

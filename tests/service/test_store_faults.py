@@ -19,6 +19,7 @@ from fedstill.service.store import databases
 from fedstill.service.store.chain import verify_chain
 from fedstill.service.store.databases import StoreError
 from fedstill.service.store.store import NotLeading, Store
+from fedstill.service.store.tables import LetterRow
 
 HASH = "ab" * 32
 STALE_S = 30.0
@@ -37,7 +38,7 @@ def write_for_ever(url, told):
     while True:
         with store.writing() as w:
             seq = w.append(1, "sent", 1.0, bytes(number % 3000)).seq
-            w.add_letter("bakery", 1, number + 1, b"letter", HASH, 0, seq)
+            w.add_letters([LetterRow("bakery", 1, number + 1, b"letter", HASH, 0, seq)])
         number += 1
         os.write(told, number.to_bytes(8, "big"))
 

@@ -174,14 +174,17 @@ def test_noise_does_not_stall_a_run():
         if not isinstance(message, Ask):
             return []
         if party == "c":
-            return [Answer(1, "c", b"noise"), answer("x", 9), answer("c", 9, sent_in=0), answer("c", 9, sent_in=7)]
+            return [answer("x", 9), answer("c", 9, sent_in=0), answer("c", 9, sent_in=7)]
+        if party == "d":
+            return [Answer(1, "d", b"noise"), answer("d", 9)]
         return [answer(party, 1), answer(party, 5)]
 
     seen = []
     with Scripted(script) as exchange:
-        state, _ = run(fakes(), exchange, observe=seen.append, clock=lambda: 0.0)
+        state, _ = run(fakes("abcd"), exchange, observe=seen.append, clock=lambda: 0.0)
     (closed,) = [effect for effect in seen if isinstance(effect, Closed)]
     assert (closed.answered, closed.missing, state.phase) == (("a", "b"), ("c",), Phase.FINISHED)
+    assert closed.refused["d"].startswith("malformed")
     assert len([effect for effect in seen if isinstance(effect, Ignored)]) >= 6
     assert Raw().decode(state.teachers["c"].payload).labels.values.tolist() == [[1, 1, 1], [1, 1, 1]]
 

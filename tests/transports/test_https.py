@@ -20,10 +20,12 @@ from fedstill.service.http.server import Server
 from fedstill.service.limits import Limits
 from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import TERMS, Consortium, MemoryDesk
+from fedstill.transports.certificates import Certificate
 from fedstill.transports.https import HttpsLink, Patience, enrol
-from fedstill.transports.identity import Certificate, Identity, Role
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR, INLINE_BYTES, digest_of
 from fedstill.transports.links import Link
+from fedstill.transports.roles import Role
 
 PROXIES = [name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word}_proxy".upper())]
 
@@ -188,9 +190,8 @@ def test_a_link_brings_terms_letters_and_payloads(through, desk, port, ann):
         return await link.post(desk.letter("ann", COORDINATOR, 9, b"this", ann.identity), b"that")
 
     assert "SHA-256" in through(port, work)
-    assert desk.batches[0] == [("ann", desk.batches[0][0][1], small)]
-    assert desk.batches[2][0][2] is None
-    assert desk.blobs.get(digest_of(large)) == large
+    assert [[party for party, *_ in batch] for batch in desk.batches] == [["ann"]] * 9
+    assert [desk.blobs.get(digest_of(payload)) for payload in (small, large)] == [small, large]
 
 
 def test_letters_come_as_soon_as_they_are_announced(through, desk, port):
@@ -275,6 +276,29 @@ def test_a_transfer_that_moves_nothing_is_given_up(through, desk, port, ann):
         assert relay.connections >= 3
         with pytest.raises(LinkDown):
             through(relay.port, lambda link: link.fetch("0" * 64, 5))
+
+
+def test_a_payload_and_its_letter_take_one_request(through, desk, port, ann):
+    payload = os.urandom(1_000_000)
+    letter = desk.letter("ann", COORDINATOR, 1, payload, ann.identity)
+    asked = []
+
+    async def work(link):
+        session = link._web._opened()
+        session._request, real = (
+            (lambda method, *a, **k: asked.append(method) or real(method, *a, **k)),
+            session._request,
+        )
+        return await link.post(letter, payload)
+
+    assert through(port, work) == ""
+    assert asked == ["PATCH"]
+    desk.blobs.sweep(set())
+    desk.blobs.append(digest_of(payload), 0, payload[:300_000])
+    assert through(port, work) == ""  # goes on behind what is there
+    assert asked[1:] == ["PATCH", "HEAD", "PATCH"]
+    assert through(port, work) == ""  # all is there
+    assert asked[4:] == ["PATCH", "HEAD", "POST"]
 
 
 def test_what_an_old_upload_left_is_replaced(through, desk, port, ann):

@@ -15,8 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstill.errors import ConfigError, WireError
-from fedstill.transports.identity import MAX_PEM_BYTES, Authority, Certificate, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
+from fedstill.transports.keys import MAX_PEM_BYTES
 from fedstill.transports.letters import Header, check, digest_of, read, write
+from fedstill.transports.roles import Role
 
 NOW = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 AUTHORITY = Authority.create("Norddeutsche Bäcker", NOW)

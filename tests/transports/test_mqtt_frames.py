@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstill.errors import ConfigError, WireError
-from fedstill.transports.identity import Authority, Certificate, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import INLINE_BYTES, MAX_LETTER_BYTES, digest_of
 from fedstill.transports.mqtt.frames import (
     MAX_MESSAGE_BYTES,
@@ -41,6 +43,7 @@ from fedstill.transports.mqtt.frames import (
     pack,
     unpack,
 )
+from fedstill.transports.roles import Role
 
 NUMBER, DIGEST = bytes(range(16)), "ab" * 32
 QUESTIONS = [

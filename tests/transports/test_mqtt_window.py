@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstill.errors import LinkDown
-from fedstill.transports.mqtt.window import Docket, Timing, Window
+from fedstill.transports.mqtt.window import FIRST_WIDTH, Docket, Timing, Window
 
 TIMING = Timing()
 PERFECT = (0.01, (0.02,))
@@ -200,9 +200,11 @@ def test_long_work_is_waited_for_as_long_as_the_other_side_says_so():
 
 def test_what_is_worked_on_takes_no_room():
     window = Window(TIMING)
-    window.ask(b"poll", 0.0, timed=False)
+    for number in range(int(FIRST_WIDTH)):
+        assert window.room
+        window.ask(b"%d" % number, 0.0, timed=False)
     assert not window.room
-    assert window.heard(b"poll", 1.0, done=False)
+    assert window.heard(b"0", 1.0, done=False)
     assert window.room
 
 

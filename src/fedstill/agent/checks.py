@@ -1,4 +1,4 @@
-"""What `fedstill doctor` finds in a participant's folder."""
+"""What `fedstill doctor` finds in the folder of a participant, or of somebody who takes no part."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedstill.agent.home import Home
 from fedstill.agent.taking_part import link_of
+from fedstill.agent.visitor import Visitor
 from fedstill.assemble import build_task
 from fedstill.config import FederationFile
 from fedstill.service.checks import Check, attempt, certificate, free_disk, private
@@ -32,10 +33,30 @@ def check_participant(folder: Path) -> Iterator[Check]:
         remedy = "Let `fedstill participant run` work, which renews it; if it has ended, ask for a new invitation"
         yield certificate("certificate.pem", path.read_bytes(), datetime.now(UTC), remedy)
     yield free_disk(folder)
-    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
-    yield Check("proxy", True, ", ".join(f"{name}={value}" for name, value in proxies.items()) or "none is set")
+    yield _proxy()
     yield attempt("data", lambda: _data(home))
     yield attempt("coordinator", lambda: asyncio.run(_reached(home)))
+
+
+def check_visitor(folder: Path) -> Iterator[Check]:
+    """Look at an observer's, auditor's or operator's folder, and its way to the coordinator."""
+    visitor = Visitor(folder)
+    yield private(folder / "key.pem")
+    yield attempt(
+        "settings", lambda: f"{visitor.settings.name}, {visitor.settings.role}, at {visitor.settings.address}"
+    )
+    yield attempt("key and certificates", lambda: f"of {visitor.coordinator.name}, {visitor.identity.kind}")
+    path = folder / "certificate.pem"
+    if path.exists():
+        remedy = "Ask for something, which renews it; if it has ended, ask for a new invitation"
+        yield certificate("certificate.pem", path.read_bytes(), datetime.now(UTC), remedy)
+    yield _proxy()
+    yield attempt("coordinator", lambda: f"reached; run {visitor.status()['run']}")
+
+
+def _proxy() -> Check:
+    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
+    return Check("proxy", True, ", ".join(f"{name}={value}" for name, value in proxies.items()) or "none is set")
 
 
 def _data(home: Home) -> str:

@@ -21,20 +21,20 @@ from typing import Any
 
 import msgspec
 
+from fedstill.agent.folders import PartyFolder, placed
 from fedstill.agent.limits import Hours, Rules
 from fedstill.agreement import Terms, read_terms
 from fedstill.assemble import read_member
 from fedstill.config import ParticipantTable, convert, plain, read_toml
-from fedstill.errors import ConfigError, DataError, WireError
-from fedstill.files import write_whole
+from fedstill.errors import ConfigError
 from fedstill.members import Member
 from fedstill.service.store.blobs import Blobs
 from fedstill.tasks.base import Task
-from fedstill.transports.identity import Certificate, Identity, Role
+from fedstill.transports.certificates import Certificate
 from fedstill.transports.letters import digest_of
+from fedstill.transports.roles import Role
 
 MAX_PAYLOAD_BYTES = 256 * 2**20
-JOIN = "Run `fedstill participant join` first"
 
 
 @dataclass(frozen=True)
@@ -61,31 +61,20 @@ class Accepted:
     digest: str
 
 
-class Home:
-    """The folder; nothing is read before it is asked for.
+class Home(PartyFolder):
+    """A participant's folder; see `PartyFolder`."""
 
-    Every method raises ConfigError where a file is missing or wrong, with what to do.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    JOIN = "Run `fedstill participant join` first"
 
     @property
     def settings(self) -> Settings:
         """What the owner has written."""
         path = self.folder / "participant.toml"
-        file: _File = convert(plain(read_toml(path, JOIN)), _File, str(path))
+        file: _File = convert(plain(read_toml(path, self.JOIN)), _File, str(path))
         participant: ParticipantTable = convert(file.participant, ParticipantTable, f"{path}, participant")
         rules: Rules = convert(file.work, Rules, f"{path}, work")
         Hours.read(rules.hours, f"{path}, work, hours")
         return Settings(file.address, participant, rules)
-
-    @property
-    def identity(self) -> Identity:
-        """Its key and certificate."""
-        certificate = self.certificate
-        with _in(self.folder / "key.pem"):
-            return Identity.from_pem(self._file("key.pem"), certificate.pem)
 
     @property
     def certificate(self) -> Certificate:
@@ -101,16 +90,6 @@ class Home:
         return found
 
     @property
-    def authority(self) -> bytes:
-        """The certificate of the consortium's authority, PEM."""
-        return self._file("authority.pem")
-
-    @property
-    def coordinator(self) -> Certificate:
-        """Whose letters it follows."""
-        return self._certificate("coordinator.pem", Role.COORDINATOR)
-
-    @property
     def accepted(self) -> bytes | None:
         """The terms that its owner has accepted; None before."""
         return self._file("terms.json") if (self.folder / "terms.json").exists() else None
@@ -121,7 +100,7 @@ class Home:
         data = self.accepted
         if data is None:
             return None
-        with _in(
+        with placed(
             self.folder / "terms.json", "Look at the terms and accept them again: fedstill participant terms --accept"
         ):
             return Accepted(data, read_terms(data), digest_of(data))
@@ -145,11 +124,6 @@ class Home:
         """The enterprise with its data. Raises DataError, too."""
         return read_member(self.settings.participant, task, self.folder)
 
-    def write(self, name: str, data: bytes, *, private: bool = False) -> None:
-        """Write a file, whole or not at all; a private one only its owner can read, from the first byte on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / name, data, private=private)
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be the only process that takes part from this folder. Raises ConfigError where another one does."""
@@ -165,36 +139,6 @@ class Home:
             yield
         finally:
             os.close(descriptor)
-
-    def _certificate(self, name: str, role: Role) -> Certificate:
-        path = self.folder / name
-        with _in(path):
-            found = Certificate.from_pem(self._file(name))
-            if not found.issued_by(self.authority) or found.role is not role:
-                raise ConfigError(
-                    f"this is no {role}'s certificate of this consortium",
-                    where=str(path),
-                    remedy="Put the file back that joining wrote, or ask the operator for a new invitation",
-                )
-        return found
-
-    def _file(self, name: str) -> bytes:
-        path = self.folder / name
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), remedy=JOIN) from None
-
-
-@contextmanager
-def _in(path: Path, remedy: str = "") -> Iterator[None]:
-    """Say in errors which file it is; nobody but its owner has written it, so it is no error of the wire."""
-    try:
-        yield
-    except (ConfigError, WireError, DataError) as error:
-        if error.where.startswith(str(path.parent)):
-            raise
-        raise ConfigError(error.what, where=str(path), remedy=remedy or error.remedy) from None
 
 
 if sys.platform == "win32":  # there nothing keeps two processes apart

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fedstill import wire
 from fedstill.agent.home import Home
+from fedstill.agent.threads import Threads
 from fedstill.agent.worker import Contract
 from fedstill.agreement import Agreement
 from fedstill.errors import LearnerError, WireError
@@ -35,7 +35,7 @@ def rehearse(home: Home, contract: Contract) -> Answer:
     member = home.member(agreement.task)
     prepared = agreement.prepare(member)
     participant = agreement.build(agreement.make(member), prepared)()
-    with threadpool_limits(rules.threads):
+    with Threads(rules.threads).held():
         reply = participant.handle(Ask(1, contract.terms.recipes[0]))
     if not isinstance(reply, Answer):
         raise LearnerError(

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from fedstill.agent.home import Home
+from fedstill.agent.folders import PartyFolder
 from fedstill.errors import FedstillError, WireError
-from fedstill.transports.identity import Certificate
+from fedstill.transports.certificates import Certificate
 from fedstill.transports.letters import Parcel
 from fedstill.transports.links import Link
 
@@ -34,7 +34,7 @@ class RenewingLink:
 
     Parameters
     ----------
-    home:
+    folder:
         The folder.
     connect:
         Opens a link with the certificate that lies there.
@@ -42,13 +42,13 @@ class RenewingLink:
         Unix seconds.
     """
 
-    def __init__(self, home: Home, connect: Callable[[Home], Renewable], clock: Callable[[], float]) -> None:
-        self._home = home
+    def __init__(self, folder: PartyFolder, connect: Callable[[], Renewable], clock: Callable[[], float]) -> None:
+        self._folder = folder
         self._connect = connect
         self._clock = clock
-        self._link = connect(home)
+        self._link = connect()
         self._not_before = datetime.min.replace(tzinfo=UTC)
-        self._certificate = home.certificate
+        self._certificate = folder.certificate
 
     async def terms(self) -> bytes:
         """See `links.Link.terms`."""
@@ -74,28 +74,32 @@ class RenewingLink:
 
     async def _renew_in_time(self) -> None:
         now, old = datetime.fromtimestamp(self._clock(), UTC), self._certificate
-        left = old.ends - now
-        if left >= (old.ends - old.starts) / 3 or now < self._not_before:
+        if not due(old, now) or now < self._not_before:
             return
         self._not_before = now + AGAIN
         try:
-            pem = await self._link.renew(self._home.identity.request_pem(old.name))
-            renewed = _checked(pem, old, self._home)
-            self._home.write("certificate.pem", pem)
+            pem = await self._link.renew(self._folder.identity.request_pem(old.name))
+            renewed = continued(pem, old, self._folder.authority)
+            self._folder.write("certificate.pem", pem)
         except (FedstillError, OSError) as error:
-            told = {"why": str(error), "days_left": round(left / timedelta(days=1), 1)}
+            told = {"why": str(error), "days_left": round((old.ends - now) / timedelta(days=1), 1)}
             LOG.warning("the certificate could not be renewed", extra=told)
             return
         LOG.info("certificate renewed", extra={"ends": renewed.ends.isoformat()})
-        before, self._link = self._link, self._connect(self._home)
+        before, self._link = self._link, self._connect()
         self._certificate = renewed
         await before.close()
 
 
-def _checked(pem: bytes, old: Certificate, home: Home) -> Certificate:
+def due(certificate: Certificate, now: datetime) -> bool:
+    """Whether less than a third of its life is left."""
+    return certificate.ends - now < (certificate.ends - certificate.starts) / 3
+
+
+def continued(pem: bytes, old: Certificate, authority: bytes) -> Certificate:
     """A new certificate, that says of the same key what the old one said. Raises WireError."""
     new = Certificate.from_pem(pem)
     same = (new.name, new.role, new.public_key) == (old.name, old.role, old.public_key)
-    if not same or not new.issued_by(home.authority) or new.ends <= old.ends:
+    if not same or not new.issued_by(authority) or new.ends <= old.ends:
         raise WireError("the certificate that came does not go on from the present one")
     return new

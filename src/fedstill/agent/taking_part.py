@@ -1,15 +1,12 @@
-"""What an enterprise does with its folder: join a federation, accept its terms, take part."""
+"""What an enterprise does with its folder: accept the terms of a federation, take part."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import tomli_w
-from threadpoolctl import threadpool_limits
 
 from fedstill.agent.home import MAX_PAYLOAD_BYTES, Accepted, Home
 from fedstill.agent.journal import Journal
@@ -18,18 +15,15 @@ from fedstill.agent.pacing import Bucket, PacedLink
 from fedstill.agent.renewal import RenewingLink
 from fedstill.agent.worker import Contract, Worker
 from fedstill.agreement import Terms, read_agreement, read_terms
-from fedstill.config import ParticipantTable, convert
 from fedstill.environment import describe
 from fedstill.errors import ConfigError, WireError
 from fedstill.evaluation.report import write_report
 from fedstill.evaluation.summary import build_report
 from fedstill.judging import conclude, outcome, store
-from fedstill.service.invites import read_invite
 from fedstill.transports.calls import Traffic
-from fedstill.transports.identity import Certificate, Identity
 from fedstill.transports.letters import digest_of
 from fedstill.transports.links import Link
-from fedstill.transports.ways import Way, connect, enrol
+from fedstill.transports.ways import Way, connect
 
 
 @dataclass(frozen=True)
@@ -41,49 +35,6 @@ class Result:
     model: Path | None = None
     report: Path | None = None
     errors: dict[str, float | None] | None = None
-
-
-async def join(invite_path: Path, folder: Path | None, table: dict[str, Any]) -> Home:
-    """Become a party with an invite, and write the participant's folder.
-
-    May be repeated, where the answer got lost: the key that was made the first time is used again.
-
-    Parameters
-    ----------
-    invite_path:
-        From the operator.
-    folder:
-        Where its key, settings and models will be; None: a folder with its name, here.
-    table:
-        Its data and learner, as in a `[[participants]]` table of a federation file, without its name.
-
-    Raises
-    ------
-    ConfigError, LinkRefused, LinkDown, WireError
-        Where that cannot be, with what to do.
-    """
-    invite = read_invite(invite_path)
-    home = Home(folder or Path(invite.name))
-    if (home.folder / "certificate.pem").exists():
-        raise ConfigError(
-            "a participant lives here already", where=str(home.folder), remedy="Name another folder with --folder"
-        )
-    participant = {"name": invite.name, **table}
-    convert(participant, ParticipantTable, "--set")
-    key = home.folder / "key.pem"
-    identity = Identity.from_pem(key.read_bytes()) if key.exists() else Identity.create()
-    home.write("key.pem", identity.key_pem, private=True)
-    request, authority = identity.request_pem(invite.name), invite.authority.encode()
-    certificate, _ = await enrol(invite.address, invite.token, request, authority)
-    mine = Certificate.from_pem(certificate)
-    if not mine.issued_by(authority) or mine.name != invite.name:
-        raise WireError("the certificate that came is not of this consortium", where=invite.address)
-    settings = {"address": invite.address, "participant": participant}
-    home.write("participant.toml", tomli_w.dumps(settings).encode())
-    home.write("authority.pem", authority)
-    home.write("coordinator.pem", invite.coordinator.encode())
-    home.write("certificate.pem", certificate)
-    return home
 
 
 def link_of(home: Home) -> Way:
@@ -99,7 +50,7 @@ def link_of(home: Home) -> Way:
 def connection(home: Home) -> Link:
     """The same for long work: the certificate is renewed in time, and the owner's bandwidth kept."""
     _ = home.identity, home.coordinator  # whatever is wrong with these shows before anything else
-    link: Link = RenewingLink(home, link_of, time.time)
+    link: Link = RenewingLink(home, lambda: link_of(home), time.time)
     rate = home.settings.rules.bandwidth_kb_per_s
     return link if rate is None else PacedLink(link, Bucket(1000 * rate), Bucket(1000 * rate))
 
@@ -214,7 +165,7 @@ async def carry_out(home: Home, contract: Contract, link: Link, patience: Patien
             return Result("failed", worker.why)
         while await closed(worker, time.time, patience.poll_s, observe):
             pass
-        with threadpool_limits(worker.rules.threads):
+        with worker.threads.held():
             return kept(home, contract.terms, worker)
     finally:
         worker.journal.close()

@@ -10,18 +10,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from threadpoolctl import threadpool_limits
-
 from fedstill import wire
 from fedstill.agent.journal import APPROVED, REFUSED, WAITING, Draft, Journal, Received, Sent
 from fedstill.agent.limits import Hours, Rules
+from fedstill.agent.threads import Threads
 from fedstill.agreement import Agreement, Terms
 from fedstill.errors import DataError, WireError
 from fedstill.members import Member
 from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
 from fedstill.participant import Participant
 from fedstill.service.store.blobs import Blobs
-from fedstill.transports.identity import Certificate, Identity
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import (
     COORDINATOR,
     Header,
@@ -85,6 +85,7 @@ class Worker:
         self.journal = journal
         self.rules = rules or Rules()
         self.hours = Hours.read(self.rules.hours)
+        self.threads = Threads(self.rules.threads)
         self.ended = ""
         self.why = ""
         self.waits = False
@@ -160,7 +161,8 @@ class Worker:
         message = wire.decode(payload)
         if not isinstance(message, Ask | Teach):
             raise WireError("it is no message to a participant")
-        self._blobs.put(payload)
+        if isinstance(message, Teach) or not self._forgets_asks:
+            self._blobs.put(payload, header.digest)
         kind = "ask" if isinstance(message, Ask) else "teach"
         received = Received(header.number, kind, message.round, header.digest, self._clock())
         reply = self._reply(message)
@@ -206,7 +208,7 @@ class Worker:
             why = "it asks for something that the terms do not name"
             return Refuse(message.round, self._party, why, message.question)
         # With one thread models are the same, byte for byte, on every machine of a kind.
-        with threadpool_limits(self.rules.threads):
+        with self.threads.held():
             return self.participant.handle(message)
 
     def _written(self, reply: Reply) -> Sent:
@@ -235,7 +237,7 @@ class Worker:
             number, why = int(told["round"]), str(told["why"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise WireError("it does not say how the run has ended") from None
-        self._blobs.put(payload)
+        self._blobs.put(payload, header.digest)
         received = Received(header.number, header.kind, number, header.digest, self._clock())
         self.journal.handled(received, late=self.journal.drafts())
         self.ended, self.why = header.kind, why
@@ -254,8 +256,13 @@ class Worker:
             if isinstance(reply, Answer | Refuse):
                 self.participant.remember(reply)
 
+    @property
+    def _forgets_asks(self) -> bool:
+        """Whether its present state stands on the last teacher alone, as with beliefs, and not on all letters."""
+        return self.contract.agreement.distils
+
     def _needed(self, past: Sequence[Received]) -> list[Received]:
-        """The letters on which its present state stands: with beliefs the last teacher alone, else all."""
-        if not self.contract.agreement.distils:
+        """The letters on which its present state stands."""
+        if not self._forgets_asks:
             return [one for one in past if one.kind not in ENDINGS]
         return [one for one in past if one.kind == "teach"][-1:]

@@ -47,13 +47,23 @@ def verify(path: Path, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 def export(folder: Path, file: Path) -> None:
-    """Write what an auditor needs to one FILE, which verifies without the server. It holds soft labels, no keys."""
+    """Write what an auditor needs to one FILE, which verifies without the server. It holds soft labels, no keys.
+
+    FOLDER is the consortium's, or an auditor's, who fetches the file from the coordinator.
+    """
+    from fedstill.cli.coordinating import visitor_in
     from fedstill.service.consortium import Consortium
     from fedstill.service.export import export as exported
+    from fedstill.service.export import verify as verified
 
-    consortium = Consortium(folder)
-    try:
-        found = exported(consortium, file)
-    finally:
-        consortium.close()
+    visitor = visitor_in(folder)
+    if visitor is not None:
+        visitor.fetch_audit(file)
+        found = verified(file)
+    else:
+        consortium = Consortium(folder)
+        try:
+            found = exported(consortium, file)
+        finally:
+            consortium.close()
     click.echo(f"{file}: {found.events} events; head {found.head}. Verify it: fedstill audit verify {file}")

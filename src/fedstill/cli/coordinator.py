@@ -7,15 +7,20 @@ from pathlib import Path
 
 import click
 
-from fedstill.cli.output import need_network, print_json, show_time
+from fedstill.cli.output import need_network, print_json
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value of the file.")
 EXAMPLES = """\b
+FOLDER is the consortium's. For status, invite and revoke it can also be what an observer, auditor or operator
+got from `fedstill join`, on a machine of its own.
+
+\b
 Examples:
   fedstill coordinator init my-consortium FEDERATION.toml --address https://coordinator.example.org:8443
   fedstill coordinator invite my-consortium plant-a
+  fedstill coordinator invite my-consortium ada --role auditor
   fedstill coordinator serve my-consortium
   fedstill coordinator status my-consortium
 """
@@ -66,15 +71,24 @@ def plan(folder: Path, file: Path, changes: Sequence[str]) -> None:
 @FOLDER
 @click.argument("name")
 @click.option(
+    "--role",
+    type=click.Choice(["participant", "observer", "auditor", "operator"]),
+    default="participant",
+    show_default=True,
+    help="What NAME may do.",
+)
+@click.option(
     "--days", type=click.FloatRange(0, min_open=True), default=14, show_default=True, help="Until it expires."
 )
 @click.option("--mqtt", is_flag=True, help="The participant shall come over MQTT instead of HTTPS.")
-def invite(folder: Path, name: str, days: float, mqtt: bool) -> None:
-    """Write an invite for the participant NAME: a file that lets it join, once."""
-    from fedstill.service.consortium import Consortium
+def invite(folder: Path, name: str, role: str, days: float, mqtt: bool) -> None:
+    """Write an invite for NAME: a file that lets it join, once."""
+    from fedstill.cli.coordinating import invite as write
 
-    path = Consortium(folder).invite(name, days, mqtt=mqtt)
+    path = write(folder, name, role, days, mqtt=mqtt)
     click.echo(f"{path}: give it to {name} by a way that nobody else can read; it works once, for {days:g} days.")
+    if role != "participant":
+        click.echo(f"To join: fedstill join {path.name}")
 
 
 @coordinator.command()
@@ -93,10 +107,10 @@ def broker(folder: Path, address: str, user: str) -> None:
 @FOLDER
 @click.argument("name")
 def revoke(folder: Path, name: str) -> None:
-    """Let the participant NAME in no more."""
-    from fedstill.service.consortium import Consortium
+    """Let NAME in no more."""
+    from fedstill.cli.coordinating import revoke as shut_out
 
-    Consortium(folder).registry.revoke(name)
+    shut_out(folder, name)
     click.echo(f"{name} is let in no more, within two seconds.")
 
 
@@ -147,27 +161,10 @@ def serve(folder: Path, log_level: str) -> None:
 @JSON
 def status(folder: Path, as_json: bool) -> None:
     """Say how far the newest run is."""
-    from fedstill.service.clerk import Bell
-    from fedstill.service.consortium import Consortium
-    from fedstill.service.serving import open_desk
+    from fedstill.cli import coordinating
 
-    consortium = Consortium(folder)
-    told = open_desk(consortium, Bell()).status()
-    lease = consortium.store.lease()
-    told["leader"] = lease.owner
+    told = coordinating.status(folder)
     if as_json:
         print_json(told)
-        return
-    click.echo(f"{told['federation']}, run {told['run']}: {told['phase']}, round {told['round']} of {told['rounds']}")
-    if told["why"]:
-        click.echo(f"  {told['why']}")
-    click.echo(f"  served by {lease.owner}" if lease.owner else "  not served now")
-    for name, one in told["parties"].items():
-        seen = f"last seen {show_time(one['last_seen'])}" if one["last_seen"] else "not seen yet"
-        heard = ", has answered the open question" if one["heard"] else ""
-        click.echo(f"  {name}: {one['status']}, {seen}{heard}")
-    for closing in told["closings"]:
-        missing = f", missing: {', '.join(closing['missing'])}" if closing["missing"] else ""
-        refused = f", refused: {', '.join(closing['refused'])}" if closing["refused"] else ""
-        taught = "taught" if closing["taught"] else "too few answers"
-        click.echo(f"  round {closing['round']}: {len(closing['answered'])} answers, {taught}{missing}{refused}")
+    else:
+        coordinating.show_status(told)

@@ -1,4 +1,4 @@
-"""`fedstill doctor`: what is wrong with a consortium's or a participant's folder, and what to do."""
+"""`fedstill doctor`: what is wrong with the folder of a consortium or a party, and what to do."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ Examples:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def doctor(folder: Path, as_json: bool) -> None:
-    """Check FOLDER, an operator's or a participant's: keys, certificates, disk, data, connection. Changes nothing."""
+    """Check FOLDER, a consortium's or anybody's: keys, certificates, disk, data, connection. Changes nothing."""
     need_network()
     if (folder / "consortium.toml").exists():
         from fedstill.service.checks import check_consortium as look
     elif (folder / "participant.toml").exists():
         from fedstill.agent.checks import check_participant as look
+    elif (folder / "visitor.toml").exists():
+        from fedstill.agent.checks import check_visitor as look
     else:
         raise ConfigError(
-            "neither a consortium's nor a participant's folder",
+            "neither a consortium's nor a party's folder",
             where=str(folder),
-            remedy="Give what `coordinator init` or `participant join` has made",
+            remedy="Give what `coordinator init`, `participant join` or `join` has made",
         )
     found = list(look(folder))
     if as_json:

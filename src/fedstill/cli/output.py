@@ -29,6 +29,11 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
+def one_line(text: str) -> str:
+    """What another machine says, fit for a line on a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
 def show_time(at: float) -> str:
     """Unix seconds as a clock time where the reader is."""
     return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -43,7 +43,7 @@ def join(invite: Path, file: Path, learner: str, folder: Path | None, changes: S
     """Join with INVITE, and show the terms and what would leave your site."""
     import asyncio
 
-    from fedstill.agent.taking_part import join as joining
+    from fedstill.agent.joining import join as joining
     from fedstill.cli.participating import table_of
 
     home = asyncio.run(joining(invite, folder, table_of(file, learner, changes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -65,4 +66,14 @@ class Raw:
         for given, dtype in ((items, "<u4"), (weight, "<f4")):
             if given is not None and (given.shape != values.shape[:1] or given.dtype.str != dtype):
                 raise WireError("the items or weights do not fit the table of values")
-        return SoftLabels.of(np.arange(len(values)) if items is None else items, values, space, weight)
+        all_items, ones = _implied(len(values))
+        return SoftLabels.of(all_items if items is None else items, values, space, ones if weight is None else weight)
+
+
+@lru_cache(maxsize=1)
+def _implied(size: int) -> tuple[Array, Array]:
+    """Items 0..size-1 and weights of 1, which all of a round share."""
+    items, weight = np.arange(size, dtype=np.int64), np.ones(size, np.float32)
+    for array in (items, weight):
+        array.flags.writeable = False
+    return items, weight

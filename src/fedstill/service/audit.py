@@ -16,7 +16,7 @@ from fedstill.service.store.blobs import Blobs
 from fedstill.service.store.chain import Record, verify_chain
 from fedstill.service.store.reads import Reads
 from fedstill.service.store.tables import LetterRow, RunRow
-from fedstill.transports.identity import Certificate
+from fedstill.transports.certificates import Certificate
 from fedstill.transports.letters import COORDINATOR, Letter, check, digest_of, read
 
 

@@ -48,15 +48,18 @@ def coordinator_of(terms: Terms, payloads: Mapping[str, bytes]) -> Coordinator:
         )
     if terms.start:
         strategy = replace(strategy, memory=_read_start(payloads[terms.start]))
-    plan = Plan(
-        tuple(terms.parties),
-        agreement.task.outputs,
-        len(agreement.inputs),
-        terms.rounds,
-        terms.quorum,
-        terms.deadline_s,
-        stop_after=terms.stop_after,
-    )
+    try:
+        plan = Plan(
+            tuple(terms.parties),
+            agreement.task.outputs,
+            len(agreement.inputs),
+            terms.rounds,
+            terms.quorum,
+            terms.deadline_s,
+            stop_after=terms.stop_after,
+        )
+    except ValueError as error:
+        raise WireError(f"nobody could follow these terms: {error}") from None
     return Coordinator(plan, strategy, agreement.coder, agreement.inputs)
 
 

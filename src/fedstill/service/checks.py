@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fedstill.errors import FedstillError
 from fedstill.service.consortium import Consortium
 from fedstill.service.store.chain import verify_chain
-from fedstill.transports.identity import Certificate
+from fedstill.transports.certificates import Certificate
 
 WARN_DAYS = 30
 """A certificate that ends sooner is worth a word."""

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from fedstill.errors import WireError
 from fedstill.labels import Party
 from fedstill.service.store.blobs import Blobs
-from fedstill.transports.identity import Role
-from fedstill.transports.letters import Parcel
+from fedstill.transports.letters import Parcel, check_payload, read
+from fedstill.transports.roles import Role
 
 T = TypeVar("T")
 
 MAX_BATCH = 256
 """Letters that the desk takes in one go."""
+
+PUTS = 8
+"""Payloads that are put on the disk at the same time."""
+
+WHILE_S = 0.005
+"""How long the desk's thread works before it tells the loop what has come of it, where there is more to do."""
 
 KNOWN_S = 2.0
 """How long the desk's word on who somebody is holds: a revoked party is out after this time."""
@@ -75,6 +82,25 @@ class Counter(Protocol):
 
     def status(self) -> dict[str, Any]:
         """What goes on, for people: what JSON can say."""
+        ...
+
+
+class Administration(Protocol):
+    """What operators and auditors do from their own machines."""
+
+    def invite(self, name: Party, role: Role, days: float, by: Party, *, mqtt: bool = False) -> bytes:
+        """An invite as a file, made for the operator `by`. Raises ConfigError, and LinkRefused for some roles.
+
+        Called from the desk's thread.
+        """
+        ...
+
+    def revoke(self, name: Party, by: Party) -> None:
+        """Let a party in no more, as the operator `by` says. Raises as `invite`; called as `invite`."""
+        ...
+
+    def export(self) -> Generator[bytes, None, None]:
+        """An audit as a file, piece by piece; called from any thread, but from one at a time."""
         ...
 
 
@@ -162,6 +188,17 @@ class Bell:
                 ear.dismiss()
 
 
+class _Post(NamedTuple):
+    """A letter, and its payload; None where that lies on the disk."""
+
+    party: Party
+    letter: bytes
+    payload: bytes | None
+
+
+_Result: TypeAlias = tuple["asyncio.Future[Any]", Any, Exception | None]
+
+
 class Clerk:
     """Brings requests to the desk, in the one thread in which it works.
 
@@ -177,14 +214,22 @@ class Clerk:
         self.counter = counter
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
-        self._waiting: list[tuple[tuple[Party, bytes, bytes | None], asyncio.Future[str]]] = []
+        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...], asyncio.Future[Any]]] = deque()
+        self._calling = False
+        self._shelves = ThreadPoolExecutor(PUTS, thread_name_prefix="payloads")
+        self._waiting: list[tuple[_Post, asyncio.Future[str]]] = []
         self._taking: asyncio.Task[None] | None = None
         self._known: dict[str, tuple[float, tuple[Party, Role] | None]] = {}
         self._seen: dict[Party, float] = {}
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in the desk's thread, when its turn comes."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._calls.append((function, arguments, done))
+        if not self._calling:
+            self._begin(loop)
+        return await done
 
     async def take(self, party: Party, letter: bytes, payload: bytes | None) -> str:
         """Give the desk a letter; returns its verdict.
@@ -193,7 +238,7 @@ class Clerk:
         way to the disk (group commit: DeWitt et al. 1984, doi:10.1145/602259.602261).
         """
         verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((party, letter, payload), verdict))
+        self._waiting.append((_Post(party, letter, payload), verdict))
         if self._taking is None:
             self._taking = asyncio.create_task(self._take_all())
         return await verdict
@@ -219,7 +264,63 @@ class Clerk:
 
     async def close(self) -> None:
         """Wait until the desk is done with what it has begun; whoever asks then gets a RuntimeError."""
+        await asyncio.to_thread(self._shelves.shutdown)
         await asyncio.to_thread(self._thread.shutdown)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the desk's thread carry out what has been called."""
+        try:
+            self._thread.submit(self._carry_out, loop)
+            self._calling = True
+        except RuntimeError as closed:
+            for _, _, done in self._calls:
+                if not done.done():
+                    done.set_exception(closed)
+            self._calls.clear()
+
+    def _carry_out(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Carry out calls for a while: to wake a thread for each, and the loop, costs more than most of them."""
+        results: list[_Result] = []
+        until = time.monotonic() + WHILE_S
+        while self._calls and (not results or time.monotonic() < until):
+            function, arguments, done = self._calls.popleft()
+            if done.cancelled():
+                continue
+            try:
+                results.append((done, function(*arguments), None))
+            except Exception as fault:
+                results.append((done, None, fault))
+        with suppress(RuntimeError):  # the loop is gone, and with it all who wait
+            loop.call_soon_threadsafe(self._carried_out, loop, results)
+
+    def _carried_out(self, loop: asyncio.AbstractEventLoop, results: list[_Result]) -> None:
+        self._calling = False
+        if self._calls:
+            self._begin(loop)
+        for done, result, fault in results:
+            if done.done():  # who waited may be gone
+                continue
+            if fault is None:
+                done.set_result(result)
+            else:
+                done.set_exception(fault)
+
+    def _give(self, letters: list[_Post]) -> list[str]:
+        """Give letters to the desk; payloads are put on the disk before, where several share a way, too."""
+        shares = [range(first, len(letters), PUTS) for first in range(min(PUTS, len(letters)))]
+        kept = set().union(*self._shelves.map(lambda share: {n for n in share if self._keep(letters[n])}, shares))
+        return self.counter.take([post._replace(payload=None) if n in kept else post for n, post in enumerate(letters)])
+
+    def _keep(self, post: _Post) -> bool:
+        """Put a payload on the disk where it is the letter's. Whatever is wrong, the desk says so."""
+        if post.payload is None:
+            return False
+        with suppress(WireError):
+            header = read(post.letter).header
+            check_payload(header, post.payload)
+            self.counter.blobs.put(post.payload, header.digest)
+            return True
+        return False
 
     async def _take_all(self) -> None:
         try:
@@ -229,11 +330,9 @@ class Clerk:
         finally:
             self._taking = None
 
-    async def _take(
-        self, letters: list[tuple[Party, bytes, bytes | None]], verdicts: list[asyncio.Future[str]]
-    ) -> None:
+    async def _take(self, letters: list[_Post], verdicts: list[asyncio.Future[str]]) -> None:
         try:
-            said = await self.call(self.counter.take, letters)
+            said = await self.call(self._give, letters)
             if len(said) != len(letters):
                 raise RuntimeError(f"the desk gave {len(said)} verdicts about {len(letters)} letters")
         except Exception as fault:  # whatever it is, each of those who wait must hear of it

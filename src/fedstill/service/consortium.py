@@ -18,14 +18,17 @@ from fedstill.agreement import read_terms
 from fedstill.config import convert, read_toml
 from fedstill.errors import ConfigError
 from fedstill.files import write_whole
-from fedstill.service.invites import FORMAT, Invite
+from fedstill.service.invites import FORMAT, Invite, file_name, invite_path
 from fedstill.service.limits import Limits
 from fedstill.service.registry import CERTIFICATE_DAYS, Registry
 from fedstill.service.store.blobs import Blobs
 from fedstill.service.store.store import Store
 from fedstill.service.store.tables import RunRow
-from fedstill.transports.identity import Authority, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import checked_name
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR
+from fedstill.transports.roles import Role
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,22 +81,49 @@ class Consortium:
         """Close the store."""
         self.store.close()
 
-    def invite(self, name: str, days: float, *, mqtt: bool = False) -> Path:
-        """Write an invite for a participant, to come over HTTPS or MQTT; returns the file. Raises ConfigError."""
+    def invite(self, name: str, days: float, role: Role = Role.PARTICIPANT, *, mqtt: bool = False) -> Path:
+        """Write an invite, for a participant to come over HTTPS or MQTT, for others over HTTPS; returns the file.
+
+        Raises
+        ------
+        ConfigError
+            See `invitation`.
+        """
+        invite = self.invitation(name, days, role, mqtt=mqtt)
+        path = invite_path(self.folder, name)
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, invite.to_bytes(), private=True)
+        return path
+
+    def invitation(
+        self, name: str, days: float, role: Role = Role.PARTICIPANT, *, mqtt: bool = False, by: str = ""
+    ) -> Invite:
+        """A way in for a party.
+
+        Parameters
+        ----------
+        name, role:
+            Of whom.
+        days:
+            Until it ends.
+        mqtt:
+            Over MQTT, where participants alone have anything to do.
+        by:
+            The operator who has asked for it from its own machine; empty: somebody at this one.
+
+        Raises
+        ------
+        ConfigError
+            Where there is no broker, no such participant, or the name is taken or none.
+        """
         address = self.settings.broker if mqtt else self.settings.address
         if not address:
             raise ConfigError(
                 "no broker is set", where="broker", remedy="Run `fedstill coordinator broker`, or set it by hand"
             )
-        known = {party for run in self.store.runs()[-1:] for party in _parties(run)}
-        if name not in known:
-            raise ConfigError(
-                f"'{name}' is not named in the federation file",
-                where="participants",
-                remedy=f"Named there are: {', '.join(sorted(known))}",
-            )
-        token = self.registry.invite(name, Role.PARTICIPANT, days)
-        invite = Invite(
+        self._check_invited(name, role, mqtt=mqtt)
+        token = self.registry.invite(name, role, days, by)
+        return Invite(
             format=FORMAT,
             federation=self.settings.name,
             name=name,
@@ -102,11 +132,26 @@ class Consortium:
             expires=time.time() + 86_400 * days,
             authority=self.authority.cert_pem.decode(),
             coordinator=self._file("coordinator.pem").decode(),
+            role=role,
         )
-        path = self.folder / "invites" / f"{name}.invite"
-        path.parent.mkdir(exist_ok=True)
-        write_whole(path, msgspec.json.format(msgspec.json.encode(invite)), private=True)
-        return path
+
+    def _check_invited(self, name: str, role: Role, *, mqtt: bool) -> None:
+        """Participants are those of the newest run; nobody else can have the name of one."""
+        run = self.store.runs()[-1:]
+        named = {party for one in run for party in _parties(one)}
+        file_name(name)
+        if role is Role.PARTICIPANT:
+            if name not in named:
+                raise ConfigError(
+                    f"'{name}' is not named in the federation file",
+                    where="participants",
+                    remedy=f"Named there are: {', '.join(sorted(named))}",
+                )
+            return
+        if mqtt:
+            raise ConfigError(f"an {role} comes over HTTPS", where="--mqtt", remedy="Leave it out")
+        if checked_name(name) == COORDINATOR or name in named:
+            raise ConfigError(f"'{name}' takes part itself", where="name", remedy=f"Choose another for the {role}")
 
     def renew(self) -> None:
         """Give the coordinator and its server new certificates for the keys that they have."""

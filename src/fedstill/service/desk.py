@@ -34,9 +34,11 @@ from fedstill.service.charter import Charter, coordinator_of
 from fedstill.service.progress import Progress, event_of, fold, mail, told
 from fedstill.service.registry import Registry
 from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.databases import StoreError
 from fedstill.service.store.store import Store, Writer
-from fedstill.service.store.tables import JOINED, RunRow
-from fedstill.transports.identity import Certificate, Identity, Role
+from fedstill.service.store.tables import JOINED, LetterRow, RunRow
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import (
     COORDINATOR,
     INLINE_BYTES,
@@ -48,11 +50,13 @@ from fedstill.transports.letters import (
     read,
     write,
 )
+from fedstill.transports.roles import Role
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 INLINE_TOTAL_BYTES = 4 * 2**20
 MAX_LETTERS = 256
+SMALL_PAYLOADS = 256
 OVER = (Phase.FINISHED, Phase.FAILED)
 
 
@@ -108,7 +112,10 @@ class Desk:
         self._coordinator = coordinator_of(self._agreed, {digest: blobs.get(digest) for digest in named})
         self._certificates: dict[Party, Certificate] = {}
         self._unsaid: dict[Party, float] = {}
+        self._numbers: dict[Party, int] = {}  # of the last letter to each; nobody else writes letters of this run
+        self._small: dict[str, bytes] = {}
         self.progress = self._replayed()
+        self._doubtful = False
 
     # ---- what the network calls
 
@@ -162,9 +169,10 @@ class Desk:
         """Say that this process leads, and who has been seen. Raises NotLeading."""
         self.store.beat(self.registry.clock())
         unsaid, self._unsaid = self._unsaid, {}
-        with self.store.writing() as writer:
-            for party, at in unsaid.items():
-                writer.seen(party, at)
+        if unsaid:
+            with self.store.writing() as writer:
+                for party, at in unsaid.items():
+                    writer.seen(party, at)
 
     def letters(self, party: Party, after: int) -> list[Parcel]:
         """Letters to a party with numbers above `after`; small payloads come with them.
@@ -177,14 +185,14 @@ class Desk:
         """
         parcels, room = [], INLINE_TOTAL_BYTES
         rows = self.store.letters(party, self._run, after, MAX_LETTERS)
-        if not rows and after > self.store.last_number(party, self._run):
+        if not rows and after > self._last_number(party):
             raise LinkRefused(
                 "the coordinator was restored from a backup that is older than your last letter",
                 remedy="Ask the operator to plan a new run",
             )
         for row in rows:
             inline = row.size <= min(INLINE_BYTES, room)
-            parcels.append(Parcel(row.letter, self.blobs.get(row.digest) if inline else None))
+            parcels.append(Parcel(row.letter, self._payload(row.digest) if inline else None))
             room -= row.size if inline else 0
         return parcels
 
@@ -232,12 +240,32 @@ class Desk:
         return joined >= set(self._agreed.parties)
 
     def _write(self, work: Callable[[_Shift], T]) -> T:
-        with self.store.writing() as writer:
-            shift = _Shift(self, writer)
-            done = work(shift)
-        self.progress = shift.progress  # only now: what is not on the disk has not happened
-        self.announce(shift.addressed)
+        if self._doubtful:
+            self.progress, self._numbers, self._doubtful = self._replayed(), {}, False
+        try:
+            with self.store.writing() as writer:
+                shift = _Shift(self, writer)
+                done = work(shift)
+                writer.add_letters(shift.letters)
+        except StoreError:
+            self._doubtful = True  # it may have been written all the same: only reading tells
+            raise
+        self.progress, self._numbers = shift.progress, shift.numbers  # only now: what is not on the disk has not been
+        self.announce({letter.to for letter in shift.letters})
         return done
+
+    def _last_number(self, party: Party) -> int:
+        if party not in self._numbers:
+            self._numbers[party] = self.store.last_number(party, self._run)
+        return self._numbers[party]
+
+    def _payload(self, digest: str) -> bytes:
+        """A small payload; the last ones are at hand, since many ask for them at once."""
+        if digest not in self._small:
+            if len(self._small) >= SMALL_PAYLOADS:
+                self._small.clear()
+            self._small[digest] = self.blobs.get(digest)
+        return self._small[digest]
 
     def _replayed(self) -> Progress:
         """What the events of the run lead to; what followed from them has been written with them."""
@@ -262,10 +290,10 @@ class _Shift:
     def __init__(self, desk: Desk, writer: Writer) -> None:
         self.progress = desk.progress
         self.now = desk._clock()
-        self.addressed: set[Party] = set()
+        self.letters: list[LetterRow] = []
+        self.numbers = dict(desk._numbers)
         self._desk = desk
         self._writer = writer
-        self._numbers: dict[Party, int] = {}
         self._kept: dict[bytes, str] = {}
 
     def hear(self, party: Party, data: bytes, payload: bytes | None) -> str:
@@ -278,7 +306,7 @@ class _Shift:
                 return said[number][1] if said[number][0] == digest else f"number {number} was of another letter"
             if said and number < max(said):
                 raise WireError(f"letter {number} comes after letter {max(said)}")
-            content = self._desk.blobs.get(digest) if payload is None else payload
+            content = self._desk.blobs.view(digest) if payload is None else payload
             check_payload(letter.header, content)
             reply = wire.decode(content)
             if not isinstance(reply, Answer | Refuse) or reply.sender != party:
@@ -287,7 +315,7 @@ class _Shift:
             LOG.warning("letter refused", extra={"party": party, "why": str(error)})
             return str(error)
         if payload is not None:
-            self._desk.blobs.put(payload)
+            self._desk.blobs.put(payload, digest)
         effects = self.happen(Received(reply, self.now), "received", letter)
         ignored = next((effect.why for effect in effects if isinstance(effect, Ignored)), "")
         if ignored:
@@ -327,10 +355,9 @@ class _Shift:
         return letter
 
     def _address(self, to: Party, kind: Any, digest: str, size: int, seq: int) -> None:
-        desk, last = self._desk, self._numbers.get(to)
+        desk, last = self._desk, self.numbers.get(to)
         number = 1 + (self._writer.last_number(to, desk._run) if last is None else last)
         header = Header(desk._digest, COORDINATOR, to, number, kind, digest, size, self.now)
         letter = write(header, desk._identity.sign)
-        self._writer.add_letter(to, desk._run, number, letter.to_bytes(), digest, size, seq)
-        self._numbers[to] = number
-        self.addressed.add(to)
+        self.letters.append(LetterRow(to, desk._run, number, letter.to_bytes(), digest, size, seq))
+        self.numbers[to] = number

@@ -25,8 +25,10 @@ from fedstill.service.consortium import Consortium, certificates_of, checked_add
 from fedstill.service.desk import convene
 from fedstill.service.store.tables import RunRow
 from fedstill.strategy import Strategy
-from fedstill.transports.identity import Authority, Identity
+from fedstill.transports.authority import Authority
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR, MAX_NAME_LENGTH
+from fedstill.transports.roles import Role
 
 DEADLINE_S = 3600.0
 """What a question waits for between machines unless the file says otherwise: nobody who vanishes holds others up."""
@@ -80,6 +82,14 @@ def plan(consortium: Consortium, file: FederationFile, folder: Path) -> RunRow:
             f"run {runs[-1].number} is under way", where=str(consortium.folder), remedy="Let it end first"
         )
     number = runs[-1].number + 1 if runs else 1
+    others = {party.name: party.role for party in consortium.store.parties() if party.role != Role.PARTICIPANT}
+    for table in file.participants:
+        if table.name in others:
+            raise ConfigError(
+                f"'{table.name}' is the name of an {others[table.name]}",
+                where="participants",
+                remedy="Call the participant by another name",
+            )
     return convene(consortium.store, consortium.blobs, draw_up(file, folder, number), time.time())
 
 

@@ -93,7 +93,7 @@ def event_of(record: Record, blobs: Blobs) -> tuple[Event, Letter | None]:
     if record.kind != "received":
         raise WireError(f"record {record.seq} is of no known kind")
     letter = read(record.body)
-    payload = blobs.get(letter.header.digest)
+    payload = blobs.view(letter.header.digest)
     check_payload(letter.header, payload)
     reply = wire.decode(payload)
     if not isinstance(reply, Answer | Refuse):

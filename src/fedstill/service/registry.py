@@ -10,13 +10,18 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from fedstill.errors import ConfigError, LinkRefused
-from fedstill.service.store.store import Store
+from fedstill.service.store.store import NotLeading, Store, Writer
 from fedstill.service.store.tables import JOINED, REVOKED
-from fedstill.transports.identity import Authority, Certificate, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.roles import Role
 
 CERTIFICATE_DAYS = 365
 LOG = logging.getLogger(__name__)
@@ -40,11 +45,16 @@ class Registry:
     authority: Authority
     clock: Callable[[], float]
 
-    def invite(self, name: str, role: Role, days: float) -> str:
-        """A token by which a party can join once within so many days. Raises ConfigError."""
+    def invite(self, name: str, role: Role, days: float, by: str = "") -> str:
+        """A token by which a party can join once within so many days, made for the operator `by`. Raises ConfigError.
+
+        An empty `by` is whoever works in the consortium's own folder.
+        """
         token = secrets.token_urlsafe(32)
         with self.store.writing() as writer:
             writer.add_invitation(_hash(token.encode()), name, role, self.clock() + 86_400 * days)
+            self._record(writer, "invited", party=name, role=role, by=by)
+        LOG.info("invited", extra={"party": name, "role": str(role), "by": by})
         return token
 
     def enrol(self, token: str, request_pem: bytes) -> tuple[bytes, bytes]:
@@ -97,13 +107,15 @@ class Registry:
         LOG.info("renewed", extra={"party": name})
         return certificate.pem
 
-    def revoke(self, name: str) -> None:
-        """Let a party in no more. Raises ConfigError where there is no such party."""
+    def revoke(self, name: str, by: str = "") -> None:
+        """Let a party in no more, as the operator `by` says. Raises ConfigError where there is no such party."""
         with self.store.writing() as writer:
             if writer.party(name) is None:
                 known = ", ".join(party.name for party in writer.parties())
                 raise ConfigError(f"there is no party '{name}'", remedy=f"There are: {known}")
             writer.set_status(name, REVOKED)
+            self._record(writer, "revoked", party=name, by=by)
+        LOG.info("revoked", extra={"party": name, "by": by})
 
     def who(self, fingerprint: str) -> tuple[str, Role] | None:
         """Whose certificate that is; None where it has no way in."""
@@ -111,6 +123,11 @@ class Registry:
         if known is None or known.status != JOINED:
             return None
         return known.name, Role(known.role)
+
+    def _record(self, writer: Writer, kind: str, **said: str) -> None:
+        """Into the chain of events as well, where this process may write there: it leads, or nobody does."""
+        with suppress(NotLeading):
+            writer.append(None, kind, self.clock(), msgspec.json.encode(said))
 
     def _certify(self, name: str, role: Role, request_pem: bytes) -> Certificate:
         now = datetime.fromtimestamp(self.clock(), UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from fedstill.errors import ConfigError
+from fedstill.service.administration import Administrator
 from fedstill.service.clerk import Bell, Clerk
 from fedstill.service.consortium import Consortium
 from fedstill.service.desk import Desk
@@ -53,7 +55,7 @@ async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[
         return
     bell = Bell()
     desk = open_desk(consortium, bell)
-    app = create_app(desk, bell=bell, limits=consortium.settings.limits)
+    app = create_app(desk, bell=bell, administration=Administrator(consortium), limits=consortium.settings.limits)
     server = Server(
         app,
         bell,
@@ -64,6 +66,7 @@ async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[
         authority_pem=consortium.authority.cert_pem,
         limits=consortium.settings.limits,
     )
+    gc.freeze()  # what stands for as long as the process does need not be looked at again and again
     serving = asyncio.create_task(server.serve())
     beating = asyncio.create_task(_beat(app.state.house.clerk, desk))
     stopped = asyncio.create_task(stopping.wait())
@@ -119,13 +122,17 @@ async def _bridged(
 async def _lead(consortium: Consortium, stopping: asyncio.Event, tell: Callable[[str], None]) -> bool:
     """Take the lead, however long that takes; whether it was taken before being stopped."""
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    waiting = False
+    waiting, beat, since = False, -1.0, 0.0
     while not stopping.is_set():
-        stale_s = 0.0 if _gone(consortium.store.lease().owner) else STALE_S
-        if consortium.store.lead(owner, time.time(), stale_s):
+        lease = consortium.store.lease()
+        if lease.beat != beat:
+            beat, since = lease.beat, time.monotonic()
+        # By this machine's clock alone: that of whoever led may have been hours ahead.
+        silent = time.monotonic() - since >= STALE_S
+        if consortium.store.lead(owner, time.time(), 0.0 if silent or _gone(lease.owner) else STALE_S):
             return True
         if not waiting:
-            tell(f"another coordinator leads ({consortium.store.lease().owner}); waiting until it falls silent")
+            tell(f"another coordinator leads ({lease.owner}); waiting until it falls silent")
         waiting = True
         await asyncio.wait({asyncio.create_task(stopping.wait())}, timeout=BEAT_S / 4)
     return False
@@ -150,6 +157,6 @@ async def _beat(clerk: Clerk, desk: Desk) -> None:
         try:
             await clerk.call(desk.beat)
             await clerk.call(desk.tick)
-        except StoreError as error:  # a database may come back; until then nothing is taken, and so nothing is lost
-            LOG.error("the database fails", extra={"why": str(error)})
+        except (StoreError, OSError) as error:  # both may pass; until then nothing is taken, and so nothing is lost
+            LOG.error("database or disk fails", extra={"why": str(error)})
         await asyncio.sleep(BEAT_S)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from fedstill.service.clerk import Bell, Clerk
 from fedstill.service.limits import Limits
@@ -23,8 +23,12 @@ from fedstill.service.mqtt.bridge import Bridge
 from fedstill.service.mqtt.mosquitto import write_broker
 from fedstill.service.store.blobs import Blobs
 from fedstill.testing.coordinator import Consortium, MemoryDesk, Papers
-from fedstill.transports.identity import Authority, Role
+from fedstill.transports.authority import Authority
 from fedstill.transports.letters import COORDINATOR
+from fedstill.transports.mqtt.line import Patience
+from fedstill.transports.mqtt.link import MqttLink
+from fedstill.transports.mqtt.window import Timing
+from fedstill.transports.roles import Role
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 """Where the program is; None where it is not installed."""
@@ -67,7 +71,7 @@ class Mosquitto:
         if MOSQUITTO is None:
             raise RuntimeError("mosquitto is not installed")
         self._process = subprocess.Popen(  # noqa: S603 - a program of this machine
-            [MOSQUITTO, "-v", "-c", str(self.configuration)], stderr=subprocess.PIPE, text=True, errors="replace"
+            [MOSQUITTO, "-c", str(self.configuration)], stderr=subprocess.PIPE, text=True, errors="replace"
         )
         for line in self._lines():
             if line.endswith(" running"):
@@ -121,6 +125,23 @@ def _bound(count: int) -> Iterator[list[socket.socket]]:
     finally:
         for one in sockets:
             one.close()
+
+
+QUICK = Patience(attempts=3, pause_s=0.01, timing=Timing(first_s=0.3, least_s=0.1, silence_s=20))
+BRIEF = Patience(attempts=1, pause_s=0, timing=Timing(first_s=0.1, least_s=0.1, silence_s=0.4))
+
+
+@asynccontextmanager
+async def linked(
+    consortium: Consortium, address: str, papers: Papers, patience: Patience = QUICK, **more: Any
+) -> AsyncIterator[MqttLink]:
+    """A member's link to a coordinator at a broker; `more` as `MqttLink` takes it."""
+    given = {"authority_pem": consortium.authority.cert_pem, "patience": patience, **more}
+    link = MqttLink(address, certificate=papers.certificate, key=papers.key, **given)
+    try:
+        yield link
+    finally:
+        await link.close()
 
 
 class Invitations:

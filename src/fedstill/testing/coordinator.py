@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from fedstill.errors import LinkRefused, WireError
 from fedstill.labels import Party
 from fedstill.service.store.blobs import Blobs
-from fedstill.transports.identity import Authority, Certificate, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import (
     COORDINATOR,
     INLINE_BYTES,
@@ -23,6 +25,7 @@ from fedstill.transports.letters import (
     read,
     write,
 )
+from fedstill.transports.roles import Role
 
 TERMS = b"the terms of a test"
 
@@ -191,7 +194,7 @@ class MemoryDesk:
     def _verdict(self, letter: bytes, payload: bytes | None) -> str:
         try:
             header = read(letter).header
-            check_payload(header, self.blobs.get(header.digest) if payload is None else payload)
+            check_payload(header, self.blobs.view(header.digest) if payload is None else payload)
         except WireError as error:
             return str(error)
         return ""

@@ -8,9 +8,10 @@ certificate. Transfers of payloads go on where they were cut off.
 from __future__ import annotations
 
 import asyncio
+import binascii
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,9 +24,10 @@ import msgspec
 
 import fedstill
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
-from fedstill.transports.identity import Certificate
+from fedstill.transports.certificates import Certificate
 from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, pack_parcels, unpack_parcels
-from fedstill.transports.tls import client_side, refusal
+from fedstill.transports.protocol import HEADER, SPOKEN, UNSAID, check_spoken
+from fedstill.transports.tls import client_side, own_certificate, refusal
 
 T = TypeVar("T")
 
@@ -33,6 +35,9 @@ MAX_TERMS_BYTES = 16 * 2**20
 MAX_PARCELS_BYTES = 16 * 2**20
 MAX_SAID_BYTES = 256 * 1024
 """Of any other answer."""
+
+HOPED_BYTES = 4 * 2**20
+"""A payload up to this size is sent without asking what is there of it."""
 
 PIECE_BYTES = 256 * 1024
 _MAY_PASS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
@@ -100,7 +105,7 @@ class HttpsLink:
     ) -> None:
         self._patience = patience or Patience()
         context = client_side(authority_pem, (certificate, key), bundle)
-        self._web = _Web(address, context, self._patience, _own(certificate, authority_pem))
+        self._web = _Web(address, context, self._patience, own_certificate(certificate, authority_pem))
 
     async def terms(self) -> bytes:
         """See `links.Link.terms`."""
@@ -141,7 +146,9 @@ class HttpsLink:
         """See `links.Link.post`; a payload over 64 kB is uploaded before its letter."""
         beside = len(payload) <= INLINE_BYTES
         if not beside:
-            await self._upload(payload)
+            verdict = await self._upload(payload, letter)
+            if verdict is not None:
+                return _line(verdict.why)
         parcel = pack_parcels([Parcel(letter, payload if beside else None)])
         async with self._web.ask("POST", "/v1/letters", data=parcel) as response:
             return _line((await _read_json(response, _Verdict)).why)
@@ -163,28 +170,40 @@ class HttpsLink:
         """See `links.Link.close`."""
         await self._web.close()
 
-    async def _upload(self, payload: bytes) -> None:
+    async def _upload(self, payload: bytes, letter: bytes) -> _Verdict | None:
+        """Upload a payload; returns what was said of its letter, if that could go with it."""
         digest = await asyncio.to_thread(digest_of, payload)
-        path, there = f"/v1/payloads/{digest}", 0
+        path, there, hope = f"/v1/payloads/{digest}", 0, len(payload) <= HOPED_BYTES
+        verdict: _Verdict | None = None
 
         async def attempt() -> bool:
-            nonlocal there
+            nonlocal there, hope
+            if hope:  # that nothing of it is there, which is so unless a connection broke
+                hope = False
+                if await send(0, 409):
+                    return True
             async with self._web.ask("HEAD", path) as response:
                 if response.headers.get("Upload-Complete") == "?1":
                     return True
                 at = _offset(response, len(payload))
             there = max(there, at)
+            # What an interrupted upload left may not be a part of this payload: it is deleted now.
+            return await send(at, 422 if at else 0)
+
+        async def send(at: int, and_also: int) -> bool:
+            nonlocal verdict
             headers = {"Upload-Offset": str(at), "Upload-Complete": "?1", "Content-Length": str(len(payload) - at)}
+            headers["Letter"] = binascii.b2a_base64(letter, newline=False).decode()
             pieces, seconds = _pieces(payload, at), self._patience.transfer_s
             async with self._web.ask(
-                "PATCH", path, seconds=seconds, headers=headers, data=pieces, and_also=422
+                "PATCH", path, seconds=seconds, headers=headers, data=pieces, and_also=and_also
             ) as sent:
-                # What an interrupted upload left was not a part of this payload, and is deleted now.
-                if sent.status == 422 and not at:
-                    raise await _refusal(sent)
-                return sent.status != 422
+                if sent.status == 200:
+                    verdict = await _read_json(sent, _Verdict)
+                return sent.status != and_also
 
         await self._persist(attempt, lambda: there)
+        return verdict
 
     async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
         """Attempt until it is done; raises LinkDown after some attempts in a row that moved nothing."""
@@ -294,6 +313,7 @@ class _Web:
             ) as response:
                 if response.status >= 300 and response.status != and_also:
                     raise await _refusal(response)
+                check_spoken(coordinator=response.headers.get(HEADER, UNSAID))
                 yield response
 
     async def close(self) -> None:
@@ -308,7 +328,11 @@ class _Web:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._context, limit=8),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": f"fedstill/{fedstill.__version__}", "Accept-Encoding": "identity"},
+                headers={
+                    "User-Agent": f"fedstill/{fedstill.__version__}",
+                    HEADER: SPOKEN,
+                    "Accept-Encoding": "identity",
+                },
                 auto_decompress=False,
                 trust_env=True,
             )
@@ -327,18 +351,6 @@ def _checked(address: str) -> str:
             f"{address[:200]!r} is not the address of a coordinator", remedy="Write https://host or https://host:port"
         )
     return f"https://{parts.netloc}"
-
-
-def _own(certificate: Path, authority_pem: bytes) -> Certificate:
-    with suppress(WireError):
-        own = Certificate.from_pem(certificate.read_bytes())
-        if own.issued_by(authority_pem):
-            return own
-    raise ConfigError(
-        "it is no certificate of this federation's authority",
-        where=str(certificate),
-        remedy="Enrol with an invitation of this federation",
-    )
 
 
 @contextmanager
@@ -398,7 +410,7 @@ async def _read_json(response: aiohttp.ClientResponse, kind: type[T]) -> T:
     data = await _read(response, MAX_SAID_BYTES)
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"the coordinator's answer is not what it should be: {_line(str(error))}") from None
 
 

@@ -117,7 +117,7 @@ class Parcel:
     payload: bytes | None = field(repr=False)
 
 
-def digest_of(payload: bytes) -> str:
+def digest_of(payload: bytes | memoryview) -> str:
     """SHA-256 of a payload as 64 lower-case hex digits: its name."""
     return hashlib.sha256(payload).hexdigest()
 
@@ -190,7 +190,7 @@ def check(letter: Letter, verify: Callable[[bytes, bytes], bool]) -> None:
         )
 
 
-def check_payload(header: Header, payload: bytes) -> None:
+def check_payload(header: Header, payload: bytes | memoryview) -> None:
     """Make sure that a payload is the one that a letter names.
 
     Raises

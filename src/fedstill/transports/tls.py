@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedstill.errors import ConfigError, LinkRefused
+from fedstill.errors import ConfigError, LinkRefused, WireError
+from fedstill.transports.certificates import Certificate
 
 _REJECTING = ("CERTIFICATE", "UNKNOWN_CA", "DECRYPT_ERROR", "ACCESS_DENIED", "PROTOCOL_VERSION", "HANDSHAKE_FAILURE")
 """Parts of the names of alerts by which a server turns a client down."""
@@ -63,6 +64,25 @@ def client_side(
         with _usable(bundle):
             context.load_verify_locations(bundle)
     return context
+
+
+def own_certificate(certificate: Path, authority_pem: bytes) -> Certificate:
+    """A client's certificate from its file (PEM), which TLS has read before.
+
+    Raises
+    ------
+    ConfigError
+        Where it is none of this authority.
+    """
+    with suppress(WireError):
+        own = Certificate.from_pem(certificate.read_bytes())
+        if own.issued_by(authority_pem):
+            return own
+    raise ConfigError(
+        "it is no certificate of this federation's authority",
+        where=str(certificate),
+        remedy="Enrol with an invitation of this federation",
+    )
 
 
 def refusal(error: BaseException, address: str) -> LinkRefused | None:

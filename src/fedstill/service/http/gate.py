@@ -7,22 +7,18 @@ consortium's authority made it.
 
 from __future__ import annotations
 
-import errno
-import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
 
-from fedstill.errors import FedstillError, LinkRefused, RunError, WireError
-from fedstill.labels import Party
+from fedstill.service.callers import Caller, Refused, recognise, told, too_often
 from fedstill.service.clerk import Clerk
 from fedstill.service.http.gauges import Gauges
 from fedstill.service.limits import Buckets, Limits
-from fedstill.transports.identity import Role
+from fedstill.service.rights import OPEN
+from fedstill.transports.protocol import HEADER, SPOKEN, UNSAID, check_spoken
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,40 +27,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PEER = "fedstill.peer"
-OPEN = frozenset({"/health", "/ready", "/v1/enrol"})
-"""Paths for which nobody needs a certificate."""
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: a party of this federation, by its certificate."""
-
-    name: Party
-    role: Role
-    fingerprint: str
-
-
-class Refused(Exception):  # noqa: N818 - says what happened
-    """A request that gets no for an answer.
-
-    Parameters
-    ----------
-    status:
-        Of HTTP.
-    error, remedy:
-        What is wrong, and what whoever asks can do.
-    headers:
-        To go with the answer.
-    """
-
-    def __init__(self, status: int, error: str, remedy: str = "", headers: dict[str, str] | None = None) -> None:
-        super().__init__(error)
-        self.status = status
-        self.error = error
-        self.remedy = remedy
-        self.headers = headers or {}
+_SPOKEN = (HEADER.lower().encode(), SPOKEN.encode())
+_OPEN = frozenset(endpoint.partition(" ")[2] for endpoint in OPEN)
 
 
 class Gone(Exception):  # noqa: N818 - says what happened
@@ -113,6 +77,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), _SPOKEN]
             await send(message)
 
         try:
@@ -123,14 +88,16 @@ class Gate:
         except Exception as fault:
             if status:  # too late to say anything but that it broke
                 raise
-            await _answer(_told(fault), noted)
+            await _answer(told(fault), noted)
         finally:
             route = getattr(scope.get("route"), "path", "")
             method = scope["method"] if route else ""
             self._gauges.answered(method, route, status, self._clock() - began)
 
     async def _admit(self, scope: Scope) -> Caller | None:
-        if scope["path"] in OPEN:
+        if scope["path"].startswith("/v1/"):
+            check_spoken(participant=_spoken(scope))
+        if scope["path"] in _OPEN:
             return None
         peer = scope.get("extensions", {}).get(PEER)
         if peer is None:
@@ -145,46 +112,10 @@ class Gate:
         return caller
 
 
-async def recognise(clerk: Clerk, fingerprint: str) -> Caller:
-    """Who has this certificate. Raises Refused where it is nobody who has joined."""
-    found = await clerk.who(fingerprint)
-    if found is None:
-        raise Refused(
-            403, "this certificate is of nobody who has joined, or was revoked", "Ask the operator for an invitation"
-        )
-    return Caller(*found, fingerprint)
-
-
-def too_often(wait_s: float) -> Refused:
-    """The answer to who asks too often, and may again in so many seconds."""
-    seconds = str(math.ceil(wait_s))
-    return Refused(429, "too many requests", f"Try again in {seconds} s", {"Retry-After": seconds})
-
-
-def _told(fault: Exception) -> Refused:
-    """What is said about a fault to whoever asked."""
-    match fault:
-        case Refused():
-            return fault
-        case LinkRefused():
-            return Refused(403, _placed(fault), fault.remedy)
-        case WireError():
-            return Refused(422, _placed(fault), fault.remedy)
-        case RunError():
-            # A store that another process leads, or that fails: the next coordinator may do better. What it says of
-            # places in here is for the log.
-            log.warning("not ready: %s", fault)
-            return Refused(503, "the coordinator cannot work right now", "Try again", {"Retry-After": "1"})
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            log.error("the disk is full: %s", fault)
-            return Refused(507, "the coordinator's disk is full", "Try again later")
-        case _:
-            log.error("a request failed", exc_info=fault)
-            return Refused(500, "a fault inside the coordinator", "Its operator finds the details in its log")
-
-
-def _placed(fault: FedstillError) -> str:
-    return f"{fault.where}: {fault.what}" if fault.where else fault.what
+def _spoken(scope: Scope) -> str:
+    """The version of the protocol that a request is of."""
+    said = [value.decode("latin-1") for name, value in scope["headers"] if name == _SPOKEN[0]]
+    return ", ".join(said) or UNSAID
 
 
 async def _answer(refused: Refused, send: Send) -> None:

@@ -14,6 +14,7 @@ import logging
 import socket
 import ssl
 import threading
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from fedstill.service.clerk import Bell
 from fedstill.service.http.gate import PEER, App
 from fedstill.service.limits import Limits
 from fedstill.transports.tls import server_side
+
+READ_BYTES = 64 * 1024
+"""What is read from a connection at once. asyncio reserves 256 kB for every TLS connection, and takes no parameter."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of the headers of a request."""
@@ -93,6 +97,7 @@ class Server:
         )
         config.load()
         config.ssl = server_side(certificate, key, authority_pem)
+        SSLProtocol.max_size = READ_BYTES
         self._uvicorn = _Uvicorn(config, bell)
         self._thread: threading.Thread | None = None
 

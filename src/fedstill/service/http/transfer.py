@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 
+from fastapi import Response
+
 from fedstill.errors import WireError
-from fedstill.service.http.gate import Gone, Receive, Refused
+from fedstill.service.callers import Refused
+from fedstill.service.http.gate import Gone, Receive, Scope, Send
 from fedstill.service.limits import Limits
 from fedstill.service.store.blobs import Blobs
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 512 * 1024
 """What is read from or written to a payload's file at once."""
 
 
@@ -72,7 +75,9 @@ class Body:
         return bytes(data)
 
 
-async def append(body: Body, blobs: Blobs, digest: str, at: int, max_bytes: int, count: Callable[[int], None]) -> None:
+async def append(
+    body: Body, blobs: Blobs, digest: str, at: int, *, last: bool, max_bytes: int, count: Callable[[int], None]
+) -> None:
     """Write a body behind the first `at` bytes of a payload. What came before it broke off stays.
 
     Parameters
@@ -81,6 +86,8 @@ async def append(body: Body, blobs: Blobs, digest: str, at: int, max_bytes: int,
         From where to where.
     digest, at:
         Of which payload, behind how many bytes.
+    last:
+        Whether this is all that was missing: then the payload is checked, and is on the disk when this returns.
     max_bytes:
         Of the whole payload.
     count:
@@ -89,12 +96,15 @@ async def append(body: Body, blobs: Blobs, digest: str, at: int, max_bytes: int,
     Raises
     ------
     Refused
-        409 where the piece does not fit what is here; and as `Body.pieces` does.
+        409 where the piece does not fit what is here, or somebody else is about to send the same payload; and as
+        `Body.pieces` does.
     Gone
         Where the body is cut off.
+    WireError
+        Where the whole payload has another digest; it is deleted then.
     """
-    present = await asyncio.to_thread(blobs.offset, digest)
-    if at != present or await asyncio.to_thread(blobs.has, digest):
+    present, whole = await asyncio.to_thread(lambda: (blobs.offset(digest), blobs.has(digest)))
+    if at != present or whole:
         raise _misfit(f"the piece begins at byte {at}, where {present} are here", present)
     fault: Exception | None = None
     block = bytearray()
@@ -103,50 +113,51 @@ async def append(body: Body, blobs: Blobs, digest: str, at: int, max_bytes: int,
             block += piece
             if len(block) >= PIECE_BYTES:
                 written, block = block, bytearray()
-                at = await _write(blobs, digest, at, written)
+                await asyncio.to_thread(_write, blobs, digest, at, written)
+                at += len(written)
                 count(len(written))
     except (Gone, Refused) as error:
         fault = error
-    if block:
-        await _write(blobs, digest, at, block)
-        count(len(block))
+    await asyncio.to_thread(_write, blobs, digest, at, block, last=last and fault is None)
+    count(len(block))
     if fault is not None:
         raise fault
 
 
-async def finish(blobs: Blobs, digest: str) -> None:
-    """Check a payload of which all is here; it is on the disk when this returns.
+class Content(Response):
+    """What a file holds from a byte on, a piece at a time; closes it."""
 
-    Raises
-    ------
-    WireError
-        Where it has another digest; it is deleted then.
-    Refused
-        409 where somebody else is about to send the same payload.
-    """
+    def __init__(self, file: BufferedReader, start: int, status: int, headers: Mapping[str, str], kind: str) -> None:
+        super().__init__(status_code=status, headers=headers, media_type=kind)
+        del self.headers["content-length"]  # of a body that is empty
+        self.headers.update(headers)
+        self._file = file
+        self._start = start
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        del scope, receive
+        with self._file as file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            file.seek(self._start)
+            more = True
+            while more:
+                piece = await asyncio.to_thread(file.read, PIECE_BYTES)
+                more = len(piece) == PIECE_BYTES
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
+def _write(blobs: Blobs, digest: str, at: int, block: bytearray, *, last: bool = False) -> None:
     try:
-        await asyncio.to_thread(blobs.finish, digest)
+        if block:
+            blobs.append(digest, at, memoryview(block))
+        if last:
+            blobs.finish(digest)
     except WireError as error:
-        present = await asyncio.to_thread(blobs.offset, digest)
+        present = blobs.offset(digest)
         if present:
             raise _misfit(error.what, present) from None
         raise
-
-
-async def content(file: BufferedReader, start: int) -> AsyncIterator[bytes]:
-    """What a file holds from a byte on; closes it."""
-    with file:
-        await asyncio.to_thread(file.seek, start)
-        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
-            yield piece
-
-
-async def _write(blobs: Blobs, digest: str, at: int, block: bytearray) -> int:
-    try:
-        await asyncio.to_thread(blobs.append, digest, at, memoryview(block))
-    except WireError as error:
-        raise _misfit(error.what, await asyncio.to_thread(blobs.offset, digest)) from None
-    return at + len(block)
 
 
 def _misfit(error: str, present: int) -> Refused:

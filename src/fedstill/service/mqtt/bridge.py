@@ -8,7 +8,6 @@ memory: what comes beyond that is dropped, and is asked again.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import random
 import secrets
@@ -18,13 +17,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, RunError, WireError
+from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
 from fedstill.labels import Party
+from fedstill.service.callers import recognise, told, too_often
 from fedstill.service.clerk import Bell, Clerk
-from fedstill.service.http.gate import Refused, recognise, too_often
 from fedstill.service.limits import Buckets, Limits
 from fedstill.service.mqtt.office import Newcomers, Office
-from fedstill.transports.identity import Certificate, Identity
+from fedstill.transports.certificates import Certificate
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import digest_of
 from fedstill.transports.mqtt.connection import Connection
 from fedstill.transports.mqtt.frames import (
@@ -36,6 +36,7 @@ from fedstill.transports.mqtt.frames import (
     Envelope,
     Fetch,
     Gone,
+    Later,
     Look,
     No,
     Piece,
@@ -48,6 +49,7 @@ from fedstill.transports.mqtt.frames import (
     unpack,
 )
 from fedstill.transports.mqtt.window import Docket
+from fedstill.transports.protocol import check_spoken
 from fedstill.transports.tls import client_side
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +64,9 @@ MAX_BUSY = 64
 MAX_BUSY_BYTES = 64 * 2**20
 """Requests of one party, and bytes of all, that are worked on at the same time."""
 
-_AGAIN = frozenset({409, 429, 503})
+_AGAIN = frozenset({409, 429, 500, 503, 507})
+"""Answers after which the same request can have another answer."""
+
 _BULK = (Terms, Fetch, Look, Piece)  # bounded by what is worked on, not by requests a second
 
 
@@ -188,7 +192,7 @@ class Bridge:
             newcomer = topic == topics.new_up(name)
             if not newcomer and topic != topics.up(name):
                 raise WireError("it came on the topic of another party")
-            if newcomer != isinstance(envelope.message.body, Enrol):
+            if not isinstance(envelope.message.body, Later) and newcomer != isinstance(envelope.message.body, Enrol):
                 raise WireError("not for newcomers, or for them alone")
             signer = None if newcomer else self._signer(envelope, name)
         except (WireError, ConfigError) as error:
@@ -241,7 +245,15 @@ class Bridge:
             wait_s = self._newcomers.take("", asyncio.get_running_loop().time())
         elif not isinstance(request.body, _BULK):
             wait_s = self._buckets.take(signer.name, asyncio.get_running_loop().time())
-        return _told(too_often(wait_s)) if wait_s else None
+        if wait_s:
+            return _told(too_often(wait_s))
+        try:
+            check_spoken(participant=request.protocol)
+            if isinstance(request.body, Later):
+                raise LinkRefused("this is no question here", remedy="Ask the operator to upgrade fedstill")
+        except LinkRefused as fault:
+            return _told(fault)
+        return None
 
     async def _answer(
         self, envelope: Envelope[Request], signer: Certificate | None, key: tuple[str, bytes], back: str, size: int
@@ -279,21 +291,8 @@ class Bridge:
 
 def _told(fault: Exception) -> No:
     """What is said about a fault to whoever asked."""
-    match fault:
-        case Refused():
-            no = No(fault.error, fault.remedy, fault.status in _AGAIN)
-        case LinkRefused() | WireError():
-            no = No(f"{fault.where}: {fault.what}" if fault.where else fault.what, fault.remedy, again=False)
-        case RunError():  # a store that another process leads, or that fails
-            LOG.warning("not ready: %s", fault)
-            no = No("the coordinator cannot work right now", "Try again", again=True)
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            LOG.error("the disk is full: %s", fault)
-            no = No("the coordinator's disk is full", "Try again later", again=True)
-        case _:
-            LOG.error("a request failed", exc_info=fault)
-            no = No("a fault inside the coordinator", "Its operator finds the details in its log", again=True)
-    return No(no.error[:MAX_TEXT], no.remedy[:MAX_TEXT], no.again)
+    refused = told(fault)
+    return No(refused.error[:MAX_TEXT], refused.remedy[:MAX_TEXT], refused.status in _AGAIN)
 
 
 def _confirm(fault: FedstillError | None) -> None:

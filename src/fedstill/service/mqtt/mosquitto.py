@@ -16,10 +16,12 @@ from pathlib import Path
 
 from fedstill.errors import ConfigError
 from fedstill.files import write_whole
-from fedstill.transports.identity import Authority, Identity, Role
+from fedstill.transports.authority import Authority
+from fedstill.transports.identity import Identity
 from fedstill.transports.letters import COORDINATOR
 from fedstill.transports.mqtt.connection import MAX_PACKET_BYTES
 from fedstill.transports.mqtt.frames import Address, Topics
+from fedstill.transports.roles import Role
 
 BROKER_DAYS = 365
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
-from weakref import WeakValueDictionary
 
-from fedstill.errors import WireError
 from fedstill.labels import Party
+from fedstill.service.callers import Caller, Refused, recognise
 from fedstill.service.clerk import Bell, Clerk
-from fedstill.service.http.gate import Caller, Refused, recognise
 from fedstill.service.limits import Limits
-from fedstill.transports.identity import Role
+from fedstill.service.mqtt.uploads import Uploads
+from fedstill.service.rights import check_right
 from fedstill.transports.letters import Parcel, digest_of, pack_parcels, read
 from fedstill.transports.mqtt.frames import (
     MAX_TEXT,
@@ -21,7 +20,6 @@ from fedstill.transports.mqtt.frames import (
     Certified,
     Enrol,
     Envelope,
-    Extent,
     Fetch,
     Letters,
     Look,
@@ -37,8 +35,16 @@ from fedstill.transports.mqtt.frames import (
     fits,
 )
 
-HOLD_S = 5.0
-"""How long a piece of a payload waits for those before it, which may have been lost."""
+LIKE: Mapping[type, str] = {
+    Terms: "GET /v1/terms",
+    Renew: "POST /v1/renew",
+    Letters: "GET /v1/letters",
+    Post: "POST /v1/letters",
+    Look: "HEAD /v1/payloads/{digest}",
+    Piece: "PATCH /v1/payloads/{digest}",
+    Fetch: "GET /v1/payloads/{digest}",
+}
+"""What asks for the same over HTTPS, so that the same have a right to it."""
 
 
 class Newcomers(Protocol):
@@ -68,30 +74,28 @@ class Office:
         self._newcomers = newcomers
         self._blobs = clerk.counter.blobs
         self._max_bytes = min(limits.max_payload_bytes, self._blobs.max_bytes)
-        self._gates: WeakValueDictionary[str, asyncio.Condition] = WeakValueDictionary()
+        self._uploads = Uploads(self._blobs)
         self._readers: set[tuple[Party, str]] = set()
 
     async def carry_out(self, caller: Caller, body: object) -> Reply:
         """What a member asks. Raises Refused, WireError, LinkRefused and whatever goes wrong at the desk."""
         desk = self._clerk.counter
+        check_right(caller, LIKE.get(type(body), ""))
         match body:
             case Terms():
                 return _part(await self._clerk.call(lambda: desk.terms), body.offset)
             case Renew():
                 return Certified(await self._clerk.call(desk.renew, caller.name, body.request), b"")
-        if caller.role is not Role.PARTICIPANT:
-            raise Refused(403, f"not for the role '{caller.role}'", f"Ask as a {Role.PARTICIPANT}")
-        match body:
             case Letters():
                 return _fitting(await self._letters(caller, body))
             case Fetch():
                 return await self._fetch(caller.name, body)
             case Look():
                 self._check_size(body.size)
-                return await asyncio.to_thread(self._extent, body.digest)
+                return await asyncio.to_thread(self._uploads.extent, body.digest)
             case Piece():
                 self._check_size(body.size)
-                return await self._append(body)
+                return await self._uploads.add(body)
             case Post():
                 return await self._post(caller.name, body)
         raise Refused(403, "not for members", "Ask for what members may ask for")
@@ -137,38 +141,6 @@ class Office:
             size = file.seek(0, 2)
             file.seek(min(asked.offset, size))
             return Part(asked.digest, size, file.read(PIECE_BYTES))
-
-    async def _append(self, piece: Piece) -> Extent:
-        """Add a piece, once those before it are there."""
-        if piece.offset + len(piece.data) > piece.size:
-            raise WireError("a piece reaches over the end of its payload", where=f"payload {piece.digest}")
-        gate = self._gates.setdefault(piece.digest, asyncio.Condition())
-        until = asyncio.get_running_loop().time() + HOLD_S
-        async with gate:
-            extent = await asyncio.to_thread(self._add, piece)
-            with suppress(TimeoutError):
-                while extent.present < piece.offset:
-                    async with asyncio.timeout_at(until):
-                        await gate.wait()
-                    extent = await asyncio.to_thread(self._add, piece)
-            gate.notify_all()
-        return extent
-
-    def _add(self, piece: Piece) -> Extent:
-        extent, end = self._extent(piece.digest), piece.offset + len(piece.data)
-        if extent.whole or extent.present < piece.offset:
-            return extent
-        with suppress(WireError):  # somebody else may send the same payload, with whatever else in it
-            if extent.present < end:
-                rest = memoryview(piece.data)[extent.present - piece.offset :]
-                self._blobs.append(piece.digest, extent.present, rest)
-            if max(end, extent.present) == piece.size:
-                self._blobs.finish(piece.digest)
-        return self._extent(piece.digest)
-
-    def _extent(self, digest: str) -> Extent:
-        whole = self._blobs.has(digest)  # first: what becomes whole in between is not short then
-        return Extent(self._blobs.offset(digest), whole)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

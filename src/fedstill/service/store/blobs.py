@@ -12,6 +12,7 @@ puts the same bytes there as everybody else.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import sys
@@ -36,6 +37,9 @@ else:
 
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+MAPPED_BYTES = 256 * 1024
+"""Payloads over this size are mapped into memory rather than read, so that they take none while nobody looks."""
 
 
 class Blobs:
@@ -121,12 +125,15 @@ class Blobs:
             self._part(digest).replace(self._path(digest))
         _sync_folder(self.folder)
 
-    def put(self, data: bytes | memoryview) -> str:
-        """Keep a payload and return its digest; it is on the disk then. Raises WireError where it is too large."""
+    def put(self, data: bytes | memoryview, digest: str = "") -> str:
+        """Keep a payload and return its digest; it is on the disk then. Raises WireError where it is too large.
+
+        `digest` is what the caller has just found its SHA-256 to be, so that it need not be found again.
+        """
         size = memoryview(data).nbytes
         if size > self.max_bytes:
             raise WireError(f"a payload of {size} bytes is over the bound of {self.max_bytes}")
-        digest = hashlib.sha256(data).hexdigest()
+        digest = digest or hashlib.sha256(data).hexdigest()
         if not self.has(digest):
             descriptor, name = tempfile.mkstemp(prefix=f"{digest}.", dir=self._parts)
             try:
@@ -147,6 +154,13 @@ class Blobs:
         if hashlib.sha256(data).hexdigest() != digest:
             raise DataError("the file is not what it was", where=str(path), remedy="Look at the disk; delete the file")
         return data
+
+    def view(self, digest: str) -> memoryview:
+        """A payload that is read when it is looked at; whoever needs to know makes sure that it is undamaged."""
+        with self.open_path(digest).open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAPPED_BYTES:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return memoryview(file.read())
 
     def open_path(self, digest: str) -> Path:
         """The file of a whole payload, to be read only."""

@@ -44,6 +44,8 @@ def failures(place: str) -> Iterator[None]:
         said = str(error.orig).strip().partition("\n")[0]
         remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in str(error.orig).lower()), "")
         raise StoreError(f"the database cannot be used: {said}", where=place, remedy=remedy) from error
+    except UnicodeDecodeError as error:  # what SQLite says of damage can be damaged, too
+        raise StoreError("the database is damaged", where=place, remedy="Restore it from a backup") from error
 
 
 def engine(url: str) -> tuple[sa.Engine, str]:

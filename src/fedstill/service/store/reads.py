@@ -15,6 +15,12 @@ LEASE = (tables.leadership.c.epoch, tables.leadership.c.owner, tables.leadership
 PAGE = 500
 """Rows that are read at once, where there may be very many."""
 
+# Made once, because they are asked often: to put a question into SQL costs more than the answer.
+_PARTY_OF = sa.select(tables.parties).join(tables.fingerprints, tables.fingerprints.c.party == tables.parties.c.name)
+_PARTY_OF = _PARTY_OF.where(tables.fingerprints.c.fingerprint == sa.bindparam("fingerprint"))
+_LAST = sa.select(sa.func.max(tables.letters.c.number).label("last"))
+_LAST = _LAST.where(tables.letters.c.to == sa.bindparam("to"), tables.letters.c.run == sa.bindparam("run"))
+
 T = TypeVar("T")
 
 
@@ -26,7 +32,7 @@ def first(kind: type[T], rows: Sequence[sa.RowMapping]) -> T | None:
 class Reads:
     """What can be read of a store, inside and outside of a transaction."""
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+    def _rows(self, query: sa.Select[Any], **named: Any) -> Sequence[sa.RowMapping]:
         raise NotImplementedError
 
     def lease(self) -> Lease:
@@ -39,9 +45,7 @@ class Reads:
 
     def party_of(self, fingerprint: str) -> PartyRow | None:
         """The party that has a certificate with this fingerprint; it may be revoked."""
-        found = sa.select(tables.fingerprints.c.party).where(tables.fingerprints.c.fingerprint == fingerprint)
-        query = sa.select(tables.parties).where(tables.parties.c.name == found.scalar_subquery())
-        return first(PartyRow, self._rows(query))
+        return first(PartyRow, self._rows(_PARTY_OF, fingerprint=fingerprint))
 
     def parties(self) -> list[PartyRow]:
         """All parties, by name."""
@@ -84,9 +88,7 @@ class Reads:
 
     def last_number(self, to: str, run: int) -> int:
         """The number of the last letter to a party in a run; 0 where there is none."""
-        letters = tables.letters
-        query = sa.select(sa.func.max(letters.c.number).label("last"))
-        return self._rows(query.where(letters.c.to == to, letters.c.run == run))[0]["last"] or 0
+        return self._rows(_LAST, to=to, run=run)[0]["last"] or 0
 
     def addressed(self, to: str, run: int, digest: str) -> bool:
         """Whether a letter to a party in a run names this payload."""

@@ -12,6 +12,7 @@ what a block of `Store.writing` has written is on the disk when the block has en
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,12 @@ from fedstill.service.store.tables import (
     RunRow,
 )
 
+FRESH = 8
+"""Letters of a run to a party that a store remembers having written, because they are asked for at once."""
+
+_SEEN = sa.update(tables.parties).where(tables.parties.c.name == sa.bindparam("party"))
+_SEEN = _SEEN.values(last_seen=sa.bindparam("now"))
+
 
 class NotLeading(RunError):  # noqa: N818 - says what is the matter
     """Another process leads now, or nobody does: this one must not write."""
@@ -51,9 +58,19 @@ class Writer(Reads):
     def __init__(self, connection: sa.Connection, rival: NotLeading | None) -> None:
         self._connection = connection
         self._rival = rival
+        self._last: Record | None = None
+        self._appended: list[Record] = []
+        self.letters_added: list[LetterRow] = []
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        return self._connection.execute(query).mappings().all()
+    def _rows(self, query: sa.Select[Any], **named: Any) -> Sequence[sa.RowMapping]:
+        self.flush()
+        return self._connection.execute(query, named).mappings().all()
+
+    def flush(self) -> None:
+        """Hand all events that were appended to the database, at once."""
+        if self._appended:
+            self._connection.execute(sa.insert(tables.events), [vars(record) for record in self._appended])
+            self._appended = []
 
     def _lead(self) -> None:
         if self._rival is not None:
@@ -100,8 +117,9 @@ class Writer(Reads):
         self._set_party(name, status=status)
 
     def seen(self, name: str, now: float) -> None:
-        """A party has been heard of."""
-        self._set_party(name, last_seen=now)
+        """A party has been heard of. Raises ConfigError where there is no such party."""
+        if self._connection.execute(_SEEN, {"party": name, "now": now}).rowcount == 0:
+            self._known(name)
 
     # ---- invitations
 
@@ -170,17 +188,19 @@ class Writer(Reads):
     def append(self, run: int | None, kind: str, at: float, body: bytes) -> Record:
         """Add an event to the chain; `run` is None where it belongs to no run."""
         self._lead()
-        head = self.head()
+        head = self._last or self.head()
         previous, last = (head.hash, head.seq) if head else (GENESIS, 0)
-        record = link(previous, last + 1, run, kind, at, body)
-        self._connection.execute(sa.insert(tables.events), vars(record))
-        return record
+        self._last = link(previous, last + 1, run, kind, at, body)
+        self._appended.append(self._last)
+        return self._last
 
-    def add_letter(self, to: str, run: int, number: int, letter: bytes, digest: str, size: int, seq: int) -> None:
-        """Put a letter where a party finds it, caused by the event `seq`."""
+    def add_letters(self, letters: Sequence[LetterRow]) -> None:
+        """Put letters where their parties find them."""
         self._lead()
-        row = LetterRow(to, run, number, letter, digest, size, seq)
-        self._connection.execute(sa.insert(tables.letters), vars(row))
+        self.flush()
+        if letters:
+            self._connection.execute(sa.insert(tables.letters), [vars(row) for row in letters])
+            self.letters_added += letters
 
 
 class Store(Reads):
@@ -191,6 +211,7 @@ class Store(Reads):
         self._engine = engine
         self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
         self._epoch: int | None = None  # of the lead that this process took last
+        self._fresh: dict[tuple[str, int], deque[LetterRow]] = {}
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -222,9 +243,16 @@ class Store(Reads):
         """Close all connections. Gives no lead away."""
         self._engine.dispose()
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+    def _rows(self, query: sa.Select[Any], **named: Any) -> Sequence[sa.RowMapping]:
         with self._transaction(self._engine) as connection:
-            return connection.execute(query).mappings().all()
+            return connection.execute(query, named).mappings().all()
+
+    def letters(self, to: str, run: int, after: int = 0, limit: int = 256) -> list[LetterRow]:
+        """See `Reads.letters`; those that this process has just written are not read again."""
+        fresh = tuple(self._fresh.get((to, run), ()))
+        if not fresh or after < fresh[0].number - 1 or after >= fresh[-1].number:
+            return super().letters(to, run, after, limit)
+        return [row for row in fresh if row.number > after][:limit]
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
@@ -251,7 +279,14 @@ class Store(Reads):
             else:
                 self._check(lease)
                 rival = None
-            yield Writer(connection, rival)
+            writer = Writer(connection, rival)
+            yield writer
+            writer.flush()
+        for row in writer.letters_added:  # only now: what is not on the disk has not been
+            fresh = self._fresh.setdefault((row.to, row.run), deque(maxlen=FRESH))
+            if fresh and fresh[-1].number != row.number - 1:
+                fresh.clear()  # letters between were written, too, though the database failed to say so
+            fresh.append(row)
 
     def _check(self, lease: Lease) -> None:
         if lease.epoch != self._epoch or not lease.owner:
@@ -288,7 +323,7 @@ class Store(Reads):
             raise ValueError("who leads has a name")
         with self._transaction(self._writes) as connection:
             lease = _locked(connection)
-            if lease.owner not in ("", owner) and now - lease.beat < stale_s:
+            if lease.owner not in ("", owner) and stale_s > 0 and now - lease.beat < stale_s:
                 return False
             _set_lease(connection, Lease(lease.epoch + 1, owner, now))
         self._epoch = lease.epoch + 1

@@ -1,22 +1,22 @@
 """A connection to an MQTT 5 broker (paho-mqtt), used from asyncio; what goes wrong comes as errors of ours.
 
 paho is chosen because it reports negative confirmations (PUBACK), without which a forbidden message is lost in silence.
-Its own loop uses `select`, which takes no file descriptor over 1023, as a server with many connections has; so it is
-driven here, by a thread of its own. Nothing is kept by the broker for who is away (no session): what came late would
-answer requests that nobody waits for any more.
+Its own loop uses `select`, which takes no file descriptor over 1023, as a server with many connections has, and a
+thread for each; so it is driven by the event loop here. Only names are looked up, and TLS begun, in a thread, since
+paho waits for these. Nothing is kept by the broker for who is away (no session): what came late would answer requests
+that nobody waits for any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-import selectors
 import socket
 import ssl
-import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Self, cast
 
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
@@ -27,14 +27,16 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fedstill.errors import FedstillError, LinkDown, LinkRefused
 from fedstill.transports.mqtt.frames import MAX_MESSAGE_BYTES, Address
+from fedstill.transports.mqtt.proxies import proxy_to
 from fedstill.transports.tls import refusal
 
 KEEP_ALIVE_S = 20
+GOODBYE_S = 2.0
 MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 1024
 """Of a message with its topic and properties; a broker never sends larger ones here."""
 
-MAX_WAITING = 256
-"""Messages that came or were sent and are not looked at or confirmed yet. More are dropped: they are sent again."""
+MAX_WAITING_BYTES = 64 * 2**20
+"""Of messages that the broker has not confirmed yet. Where they would be more, `publish` refuses."""
 
 UNCONFIRMED = 20
 """Messages on their way to the broker at the same time: as many as Mosquitto takes by default."""
@@ -69,15 +71,13 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._subscribing: dict[int, asyncio.Future[None]] = {}
-        self._confirming: dict[int, Confirm] = {}
-        self._came: deque[tuple[str, bytes]] = deque()
-        self._closing = threading.Event()
-        self._woken, self._waking = socket.socketpair()
-        for end in (self._woken, self._waking):
-            end.setblocking(False)
+        self._confirming: dict[int, tuple[Confirm, int]] = {}
+        self._waiting_bytes = 0
+        self._closing, self._over = False, asyncio.Event()
+        self._writing = False
+        self._beat: asyncio.TimerHandle | None = None
         self._said = ""
         self._client = self._made(name, context)
-        self._thread = threading.Thread(target=self._drive, name=f"mqtt {name}", daemon=True)
 
     @classmethod
     async def open(
@@ -100,7 +100,7 @@ class Connection:
         name:
             The client's; a broker ends an older connection of the same name.
         heard:
-            Given the topic and content of messages.
+            Given the topic and content of messages. It must not raise.
         ended:
             Told why, when the connection has ended after it stood.
         will:
@@ -117,13 +117,18 @@ class Connection:
         self._client.connect_timeout = connect_s
         if will is not None:
             self._client.will_set(*will, qos=1)
-        self._thread.start()
+        connecting = self._loop.run_in_executor(None, self._connect)
         try:
             async with asyncio.timeout(connect_s):
+                fault = await asyncio.shield(connecting)
+                if fault is not None:
+                    raise fault
+                self._drive()
                 await self._ready
         except BaseException as error:
             self._ended = lambda _: None
-            await self.close()
+            self._ready.cancel()
+            connecting.add_done_callback(lambda _: self._drop())  # now, or when the thread has given up
             if isinstance(error, TimeoutError):
                 raise LinkDown("no answer in time", where=str(address), remedy="Check the network") from None
             raise
@@ -136,7 +141,6 @@ class Connection:
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or number is None or self.fault is not None:
             raise self.fault or LinkDown("the connection has ended", where=str(self._address))
         self._subscribing[number] = done
-        self._wake()
         await done
 
     def publish(self, topic: str, data: bytes, expiry_s: float, confirm: Confirm) -> None:
@@ -158,54 +162,117 @@ class Connection:
         """
         if self.fault is not None:
             raise self.fault
-        if len(self._confirming) >= MAX_WAITING:
+        if self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
             raise LinkDown("the broker does not keep up", where=str(self._address))
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.MessageExpiryInterval = max(1, round(expiry_s))
-        sent = self._client.publish(topic, data, qos=1, properties=properties)
-        if sent.rc is MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-            raise LinkDown("the broker does not keep up", where=str(self._address))
-        self._confirming[sent.mid] = confirm
-        self._wake()
+        sent = self._client.publish(topic, data, qos=1, properties=_expiring(max(1, round(expiry_s))))
+        self._confirming[sent.mid] = confirm, len(data)
+        self._waiting_bytes += len(data)
 
     async def close(self) -> None:
-        """End the connection. Doing so twice does no harm."""
+        """End the connection, once what was published is on its way. Doing so twice does no harm."""
+        self._closing = True
         if self.fault is None:
             self._client.disconnect()
-        self._closing.set()
-        self._wake()
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), GOODBYE_S)
+            self._end(self._broken())
 
-    # ---- in the loop
+    # ---- how it is driven
 
-    def _stands(self, fault: FedstillError | None) -> None:
-        if not self._ready.done():
-            if fault is None:
-                self._ready.set_result(None)
+    def _connect(self) -> FedstillError | None:
+        """Begin TLS and say hello; in a thread, since paho waits. What went wrong, or None."""
+        proxy = None
+        try:
+            proxy = proxy_to(self._address.host)
+            if proxy is not None:
+                self._client.proxy_set(**proxy)
+            wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            wanted.MaximumPacketSize = MAX_PACKET_BYTES
+            wanted.SessionExpiryInterval = 0
+            host, port = self._address.host, self._address.port
+            self._client.connect(host, port, KEEP_ALIVE_S, clean_start=True, properties=wanted)
+        except FedstillError as fault:
+            return fault
+        except Exception as error:  # paho's own, those of sockets, TLS, names and proxies
+            said = one_line(f"{error}" or type(error).__name__)
+            return refusal(error, str(self._address)) or LinkDown(
+                f"no connection, or it broke: {said}",
+                where=str(self._address),
+                remedy="Try again; check the network" + ("" if proxy is None else ", and HTTPS_PROXY and NO_PROXY"),
+            )
+        return self._broken() if self._client.socket() is None else None
+
+    def _drive(self) -> None:
+        """Let the loop drive it from now on."""
+        self._client.on_socket_close = lambda _, __, plug: self._forget(plug)
+        self._loop.add_reader(self._plug, self._read)
+        self._client.on_socket_register_write = lambda *_: self._soon()
+        self._look_after()
+        self._soon()
+
+    @property
+    def _plug(self) -> ssl.SSLSocket:
+        return cast("ssl.SSLSocket", self._client.socket())
+
+    def _forget(self, plug: Any) -> None:
+        self._loop.remove_reader(plug)
+        self._loop.remove_writer(plug)
+
+    def _soon(self) -> None:
+        """Write before the loop waits the next time: all that is said until then at once."""
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._writing = False
+        if self.fault is None:
+            self._did(self._client.loop_write)
+        if self.fault is None:
+            if self._client.want_write():
+                self._loop.add_writer(self._plug, self._write)
             else:
-                self._ready.set_exception(fault)
+                self._loop.remove_writer(self._plug)
 
-    def _drain(self) -> None:
-        topic, data = self._came.popleft()
-        self._heard(topic, data)
+    def _read(self) -> None:
+        more = True
+        while more and self.fault is None:  # what TLS has decrypted already wakes no loop
+            self._did(self._client.loop_read)
+            more = self.fault is None and bool(self._plug.pending())
 
-    def _subscribed(self, number: int, fault: FedstillError | None) -> None:
-        done = self._subscribing.pop(number, None)
-        if done is not None and not done.done():
-            if fault is None:
-                done.set_result(None)
-            else:
-                done.set_exception(fault)
+    def _look_after(self) -> None:
+        """Send what keeps the connection alive, and notice that the broker has fallen silent."""
+        if self.fault is None:
+            self._did(self._client.loop_misc)
+            self._beat = self._loop.call_later(KEEP_ALIVE_S / 8, self._look_after)
 
-    def _confirmed(self, number: int, fault: FedstillError | None) -> None:
-        confirm = self._confirming.pop(number, None)
-        if confirm is not None:
-            confirm(fault)
+    def _did(self, step: Callable[[], MQTTErrorCode]) -> None:
+        """Do one of paho's steps, after which the connection may have ended."""
+        try:
+            code = step()
+        except Exception as error:  # whatever it is: nobody else sees it, and many may wait
+            self._said = self._said or f"{error}" or type(error).__name__
+            code = MQTTErrorCode.MQTT_ERR_UNKNOWN
+        if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+            self._end(self._broken())
+
+    def _drop(self) -> None:
+        self._closing = True
+        self._end(LinkDown("this connection is closed", where=str(self._address)))
 
     def _end(self, fault: FedstillError) -> None:
-        stood = self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None
+        """The connection has ended; all who wait are told, once."""
+        if self.fault is not None:
+            return
         self.fault = fault
+        self._over.set()
+        if self._beat is not None:
+            self._beat.cancel()
+        plug = self._client.socket()
+        if plug is not None:
+            self._forget(plug)
+            plug.close()
+        stood = self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None
         self._stands(fault)
         for number in tuple(self._subscribing):
             self._subscribed(number, fault)
@@ -214,7 +281,7 @@ class Connection:
         if stood:
             self._ended(fault)
 
-    # ---- in the thread
+    # ---- what paho tells
 
     def _made(self, name: str, context: ssl.SSLContext) -> Client:
         client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5, reconnect_on_failure=False)
@@ -222,63 +289,14 @@ class Connection:
         client.max_inflight_messages = UNCONFIRMED
         client.on_connect = self._on_connect
         client.on_message = self._on_message
-        client.on_publish = lambda _, __, number, code, ___: self._tell(
-            self._confirmed, number, self._meant(code, "a message")
-        )
-        client.on_subscribe = lambda _, __, number, codes, ___: self._tell(
-            self._subscribed, number, next(filter(None, (self._meant(code, "hearing answers") for code in codes)), None)
+        client.on_publish = lambda _, __, number, code, ___: self._confirmed(number, self._meant(code, "a message"))
+        client.on_subscribe = lambda _, __, number, codes, ___: self._subscribed(
+            number, next(filter(None, (self._meant(code, "hearing answers") for code in codes)), None)
         )
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = _send_at_once
-        client.on_socket_register_write = lambda *_: None  # or it would write in the thread of who publishes
-        client.on_log = self._on_log
+        client.enable_logger(_Errors(self._on_error))
         return client
-
-    def _drive(self) -> None:
-        fault: FedstillError
-        try:
-            wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            wanted.MaximumPacketSize = MAX_PACKET_BYTES
-            wanted.SessionExpiryInterval = 0
-            host, port = self._address.host, self._address.port
-            self._client.connect(host, port, KEEP_ALIVE_S, clean_start=True, properties=wanted)
-            self._pump()
-            fault = self._broken()
-        except Exception as error:  # whatever it is: nobody else sees it, and many may wait
-            said = one_line(f"{error}" or type(error).__name__)
-            fault = refusal(error, str(self._address)) or LinkDown(
-                f"no connection, or it broke: {said}", where=str(self._address), remedy="Try again; check the network"
-            )
-        plug = self._client.socket()
-        if plug is not None:
-            plug.close()
-        for end in (self._woken, self._waking):
-            end.close()
-        self._tell(self._end, fault)
-
-    def _pump(self) -> None:
-        client, plug = self._client, cast("ssl.SSLSocket", self._client.socket())
-        clock, until = self._loop.time, float("inf")
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ)
-            selector.register(plug, selectors.EVENT_READ)
-            code = MQTTErrorCode.MQTT_ERR_SUCCESS
-            while code is MQTTErrorCode.MQTT_ERR_SUCCESS and client.socket() is plug and clock() < until:
-                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.want_write() else 0)
-                selector.modify(plug, wanted)
-                waiting_s = 0.0 if plug.pending() else 1.0
-                ready = {key.fileobj: events for key, events in selector.select(waiting_s)}
-                if self._woken in ready:
-                    with suppress(BlockingIOError):
-                        self._woken.recv(4096)
-                if plug in ready or plug.pending():
-                    code = client.loop_read()
-                if code is MQTTErrorCode.MQTT_ERR_SUCCESS and ready.get(plug, 0) & selectors.EVENT_WRITE:
-                    code = client.loop_write()
-                if code is MQTTErrorCode.MQTT_ERR_SUCCESS:
-                    code = client.loop_misc()
-                if self._closing.is_set() and until == float("inf"):
-                    until = clock() + 2.0  # to say goodbye
 
     def _on_connect(self, client: Client, data: Any, flags: Any, code: Any, properties: Any) -> None:
         del client, data, flags
@@ -290,27 +308,38 @@ class Connection:
                     where=str(self._address),
                     remedy=f"Ask its operator for {least}",
                 )
-        self._tell(self._stands, fault)
+        self._stands(fault)
+
+    def _stands(self, fault: FedstillError | None) -> None:
+        _settle(self._ready, fault)
+
+    def _subscribed(self, number: int, fault: FedstillError | None) -> None:
+        done = self._subscribing.pop(number, None)
+        if done is not None:
+            _settle(done, fault)
+
+    def _confirmed(self, number: int, fault: FedstillError | None) -> None:
+        confirm, size = self._confirming.pop(number, (None, 0))
+        self._waiting_bytes -= size
+        if confirm is not None:
+            confirm(fault)
 
     def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
         del client, data
-        if len(self._came) < MAX_WAITING:
-            with suppress(UnicodeDecodeError):
-                self._came.append((message.topic, bytes(message.payload)))
-                self._tell(self._drain)
+        with suppress(UnicodeDecodeError):
+            topic = message.topic
+            self._heard(topic, bytes(message.payload))
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, code: Any, properties: Any) -> None:
         del client, data, properties
         if flags.is_disconnect_packet_from_server:
             self._said = f"the broker ended it: {code}"
 
-    def _on_log(self, client: Client, data: Any, level: int, text: str) -> None:
-        del client, data
-        if level == 0x08:  # an error; paho keeps the exception to itself
-            self._said = text
+    def _on_error(self, text: str) -> None:
+        self._said = text
 
     def _broken(self) -> FedstillError:
-        if self._closing.is_set():
+        if self._closing:
             return LinkDown("this connection is closed", where=str(self._address))
         reason = re.search(r"\[SSL: (\w+)\]", self._said)
         if reason:
@@ -335,13 +364,34 @@ class Connection:
             remedy="Ask its operator what this certificate may do there",
         )
 
-    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
-        with suppress(RuntimeError):  # the loop is gone, and with it all who wait
-            self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _wake(self) -> None:
-        with suppress(OSError):  # full: it is awake; closed: it has ended
-            self._waking.send(b"\0")
+def _settle(done: asyncio.Future[None], fault: FedstillError | None) -> None:
+    if done.done():
+        return
+    if fault is None:
+        done.set_result(None)
+    else:
+        done.set_exception(fault)
+
+
+@lru_cache
+def _expiring(seconds: int) -> Properties:
+    """To go with messages; paho makes large tables for each new one."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = seconds
+    return properties
+
+
+class _Errors(logging.Logger):
+    """Hears of the errors that paho keeps to itself; `on_log` would have it put every packet into words."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__("paho", logging.ERROR)
+        self._hear = hear
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """See `logging.Logger`."""
+        self._hear(record.getMessage())
 
 
 def _send_at_once(client: Client, data: Any, plug: Any) -> None:

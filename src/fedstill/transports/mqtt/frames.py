@@ -8,6 +8,8 @@ of its invitation's token, so that the token itself never travels.
 So a topic proves nothing and need not: whoever can write to a broker can neither forge nor change a message. A broker
 sees payloads, unless rounds are sealed.
 
+A request says which version of the protocol it is of. What another version asks is read as far as is needed to say no.
+
 Every request is answered by one message, so large things travel as many requests about pieces of them. Nothing here
 knows of time or network; whatever is not what it claims raises WireError, and nothing else.
 """
@@ -27,6 +29,7 @@ import msgspec
 from fedstill.errors import ConfigError, WireError
 from fedstill.labels import Party
 from fedstill.transports.letters import INLINE_BYTES, MAX_LETTER_BYTES, MAX_NAME_LENGTH
+from fedstill.transports.protocol import SPOKEN, UNSAID
 
 PIECE_BYTES = 256 * 1024
 """Of a payload in one message: much larger ones are slow in brokers, much smaller ones cost a signature each."""
@@ -56,6 +59,7 @@ _Data = Annotated[bytes, msgspec.Meta(max_length=PIECE_BYTES)]
 _Pem = Annotated[bytes, msgspec.Meta(max_length=_MAX_PEM_BYTES)]
 _Letter = Annotated[bytes, msgspec.Meta(max_length=MAX_LETTER_BYTES)]
 _Inline = Annotated[bytes, msgspec.Meta(max_length=INLINE_BYTES)]
+_Version = Annotated[str, msgspec.Meta(max_length=64)]
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
@@ -190,13 +194,30 @@ class Request(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     at:
         Unix seconds, as the sender's clock says.
     body:
-        What it is about.
+        What it is about; `Later` where it is a question of another version of the protocol.
+    protocol:
+        The version that the sender speaks.
     """
 
     id: _Id
     sender: _Name
     at: _Time
     body: Question
+    protocol: _Version = UNSAID
+
+
+class Later(_Body, frozen=True):
+    """Something that this version cannot read, said by who speaks another one. It never travels."""
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What a request of any version begins with, so that who cannot read more can say no."""
+
+    id: _Id
+    sender: _Name
+    at: _Time
+    body: msgspec.Raw
+    protocol: _Version
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -270,10 +291,22 @@ def unpack(data: bytes, kind: type[M]) -> Envelope[M]:
         raise WireError(f"no message of this version (does not start with {_MAGIC.decode()})")
     try:
         certificate, seal, said = msgspec.msgpack.decode(memoryview(data)[len(_MAGIC) :], type=_Packed)
-        message = msgspec.msgpack.decode(said, type=kind)
+        message = _decoded(said, kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise WireError(f"no message: {_told(error)}") from None
     return Envelope(message, certificate, seal, _sealed(kind, said))
+
+
+def _decoded(said: bytes, kind: type[M]) -> M:
+    try:
+        return msgspec.msgpack.decode(said, type=kind)
+    except msgspec.MsgspecError:
+        if kind is not Request:
+            raise
+        head = msgspec.msgpack.decode(said, type=_Head)
+        if head.protocol == SPOKEN:
+            raise
+        return kind(head.id, head.sender, head.at, Later(), head.protocol)  # type: ignore[arg-type]
 
 
 def newcomer(token_hash: str) -> Seal:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
 from fedstill.labels import Party
-from fedstill.transports.identity import Certificate, Role
+from fedstill.transports.certificates import Certificate
 from fedstill.transports.mqtt.connection import Connection, one_line
 from fedstill.transports.mqtt.frames import (
     Address,
@@ -29,6 +29,8 @@ from fedstill.transports.mqtt.frames import (
     unpack,
 )
 from fedstill.transports.mqtt.window import Timing, Window
+from fedstill.transports.protocol import SPOKEN
+from fedstill.transports.roles import Role
 
 T = TypeVar("T", bound=Reply)
 
@@ -153,7 +155,7 @@ class Line:
                 self._space.clear()
                 await self._space.wait()
                 connection = await self._connected()
-            request = Request(number, self._speaker.name, self._clock(), body)
+            request = Request(number, self._speaker.name, self._clock(), body, SPOKEN)
             awaited = _Awaited(
                 pack(request, self._speaker.certificate, self._speaker.seal),
                 asyncio.get_running_loop().create_future(),

@@ -10,15 +10,17 @@ Payloads travel in pieces of 256 kB, several at a time, and go on where they wer
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from fedstill.errors import ConfigError, LinkDown, WireError
 from fedstill.labels import Party
-from fedstill.transports.identity import Certificate, Identity
-from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, unpack_parcels
+from fedstill.transports.identity import Identity
+from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, read, unpack_parcels
 from fedstill.transports.mqtt.connection import one_line
 from fedstill.transports.mqtt.frames import (
     MAX_MESSAGE_BYTES,
@@ -41,9 +43,11 @@ from fedstill.transports.mqtt.frames import (
     newcomer,
 )
 from fedstill.transports.mqtt.line import Line, Patience, Speaker
-from fedstill.transports.tls import client_side
+from fedstill.transports.tls import client_side, own_certificate
 
 MAX_TERMS_BYTES = 16 * 2**20
+HOPED_BYTES = 4 * 2**20
+"""A payload up to this size is sent without asking what is there of it."""
 
 
 class MqttLink:
@@ -85,7 +89,8 @@ class MqttLink:
     ) -> None:
         self._patience = patience or Patience()
         where, context = Address.parse(address), client_side(authority_pem, (certificate, key), bundle)
-        identity, own = _own(certificate, key, authority_pem)
+        own = own_certificate(certificate, authority_pem)
+        identity = Identity.from_pem(key.read_bytes(), own.pem)
         _check_name(own.name)
         topics = where.topics
         self._line = Line(
@@ -119,34 +124,39 @@ class MqttLink:
         first = await self._line.ask(Fetch(digest, 0), Part)
         if first.size != size:
             raise WireError(f"it has {first.size} bytes, and its letter says {size}", where=f"payload {digest}")
-        got, missing = bytearray(size), dict.fromkeys(range(0, size, PIECE_BYTES))
+        pieces: dict[int, bytes | None] = dict.fromkeys(range(0, size, PIECE_BYTES))
+        found, hashed = hashlib.sha256(), deque(pieces)
 
         def keep(offset: int, part: Part) -> None:
             if part.size != size or len(part.data) != min(PIECE_BYTES, size - offset):
                 raise WireError("a piece of it has another size than it should", where=f"payload {digest}")
-            got[offset : offset + len(part.data)] = part.data
-            missing.pop(offset, None)
+            pieces[offset] = part.data
+            while hashed and (data := pieces[hashed[0]]) is not None:  # while others are on their way
+                found.update(data)
+                hashed.popleft()
 
         async def one(offset: int) -> None:
             keep(offset, await self._line.ask(Fetch(digest, offset), Part))
 
+        def missing() -> list[int]:
+            return [offset for offset, data in pieces.items() if data is None]
+
         async def attempt() -> bool:
-            await self._side_by_side(one, tuple(missing))
+            await self._side_by_side(one, missing())
             return True
 
         if size:
             keep(0, first)
-        await self._persist(attempt, lambda: -len(missing))
-        payload = bytes(got)
-        if await asyncio.to_thread(digest_of, payload) != digest:
+        await self._persist(attempt, lambda: -len(missing()))
+        if found.hexdigest() != digest:
             raise WireError("what came has another SHA-256", where=f"payload {digest}", remedy="Fetch it again")
-        return payload
+        return b"".join(filter(None, pieces.values()))
 
     async def post(self, letter: bytes, payload: bytes) -> str:
-        """See `links.Link.post`; a payload over 64 kB is sent before its letter."""
+        """See `links.Link.post`; a payload over 64 kB is sent before its letter, which has to be readable then."""
         beside = len(payload) <= INLINE_BYTES
         if not beside:
-            await self._upload(payload)
+            await self._upload(read(letter).header.digest, payload)
         return one_line((await self._line.ask(Post(letter, payload if beside else None), Verdict)).why)
 
     async def renew(self, request_pem: bytes) -> bytes:
@@ -162,29 +172,30 @@ class MqttLink:
         """See `links.Link.close`."""
         await self._line.close()
 
-    async def _upload(self, payload: bytes) -> None:
-        digest, size = await asyncio.to_thread(digest_of, payload), len(payload)
-        there = 0
-        spoilt = False
+    async def _upload(self, digest: str, payload: bytes) -> None:
+        size, there, hope = len(payload), 0, len(payload) <= HOPED_BYTES
+        extent = Extent(0, whole=False)
 
         async def one(offset: int) -> None:
-            nonlocal there, spoilt
+            nonlocal extent, there
             data = payload[offset : offset + PIECE_BYTES]
-            extent = await self._line.ask(Piece(digest, size, offset, data), Extent)
-            there = max(there, extent.present)
+            said = await self._line.ask(Piece(digest, size, offset, data), Extent)
+            there = max(there, said.present)
             # The last piece is answered once the whole payload was checked; one that did not fit was deleted.
-            spoilt |= offset + len(data) == size and not extent.whole and not extent.present
+            if said.whole or offset + len(data) == size:
+                extent = said
 
         async def attempt() -> bool:
-            nonlocal there, spoilt
-            extent = await self._line.ask(Look(digest, size), Extent)
+            nonlocal extent, there, hope
+            if not hope:
+                extent = await self._line.ask(Look(digest, size), Extent)
             if extent.whole:
                 return True
-            there, spoilt = max(there, extent.present), False
-            await self._side_by_side(one, range(extent.present, size, PIECE_BYTES))
-            if spoilt and not extent.present:
+            began, there, hope = extent.present, max(there, extent.present), False
+            await self._side_by_side(one, range(began, size, PIECE_BYTES))
+            if not began and not extent.whole and not extent.present:
                 raise LinkDown("a payload does not arrive as it was sent", where=digest, remedy="Try again later")
-            return (await self._line.ask(Look(digest, size), Extent)).whole
+            return extent.whole
 
         await self._persist(attempt, lambda: there)
 
@@ -273,22 +284,6 @@ async def enrol(
     finally:
         await line.close()
     return answer.certificate, answer.authority
-
-
-def _own(certificate: Path, key: Path, authority_pem: bytes) -> tuple[Identity, Certificate]:
-    """The identity that lies in two files, and its certificate."""
-    pair = certificate.read_bytes(), key.read_bytes()  # TLS has just read them
-    try:
-        identity = Identity.from_pem(pair[1], pair[0])
-        if identity.certificate is not None and identity.certificate.issued_by(authority_pem):
-            return identity, identity.certificate
-    except WireError:
-        pass
-    raise ConfigError(
-        "it is no certificate of this federation's authority",
-        where=str(certificate),
-        remedy="Enrol with an invitation of this federation",
-    )
 
 
 def _check_name(party: Party) -> None:

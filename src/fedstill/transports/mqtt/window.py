@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 from fedstill.errors import LinkDown
 
+FIRST_WIDTH = 4.0
+"""Requests under way before anything is known of the line: a MB of pieces (RFC 6928 has the like for TCP)."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -41,7 +44,7 @@ class Timing:
     most_s: float = 20.0
     queue_s: float = 1.0
     silence_s: float = 30.0
-    widest: int = 16
+    widest: int = 48
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Window:
         self.timing = timing
         self._asked: dict[bytes, _Asked] = {}
         self._answered: deque[bytes] = deque(maxlen=64)
-        self._width = 1.0
+        self._width = min(FIRST_WIDTH, float(timing.widest))
         self._threshold = float(timing.widest)
         self._narrowed = float("-inf")
         self._backed_off = 0
