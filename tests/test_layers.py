@@ -170,7 +170,10 @@ def test_nothing_but_tests_imports_tests():
     assert {unit(name) for name in modules() if outside(name) & {"pytest", "hypothesis"}} <= {"testing"}
 
 
-HEAVY = "{'pandas', 'sklearn', 'scipy', 'lightgbm', 'xgboost', 'torch', 'holidays', 'skops', 'fastparquet', 'aiohttp', 'pytest'}"
+HEAVY = """{
+    'pandas', 'sklearn', 'scipy', 'lightgbm', 'xgboost', 'torch', 'holidays', 'skops', 'fastparquet',
+    'aiohttp', 'pytest'
+}"""
 
 
 @pytest.mark.parametrize(

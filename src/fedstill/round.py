@@ -28,7 +28,7 @@ from fedstill.codecs.base import Codec
 from fedstill.errors import WireError
 from fedstill.flaws import flaw_of_release
 from fedstill.labels import Array, Outputs, Party
-from fedstill.messages import Answer, Ask, Message, Recipe, Refuse, Reply, Teach
+from fedstill.messages import Answer, Ask, Message, Recipe, Reply, Teach
 from fedstill.stopping import Progress
 from fedstill.strategy import Ballot, FollowUp, Lesson, Strategy, Vote
 
@@ -180,8 +180,8 @@ class Asked:
 class Closed:
     """A round ended and its teachers are on their way.
 
-    Every participant is one of three: it answered whatever it was asked, it refused (or sent what could not be used), or
-    something is missing of it.
+    Every participant is one of three: it answered whatever it was asked, it refused (or sent what could not be used),
+    or something is missing of it.
     """
 
     round: int

@@ -39,6 +39,8 @@ with atheris.instrument_imports(include=["fedstill"]) if atheris else nullcontex
 
 MAX_S = 1.0
 """Processor time for one input."""
+MAX_WAIT_S = 4.0
+"""Time for one input by the clock: nothing waits for a lock. Other processes may hold this one up for some of it."""
 MAX_GROWTH_MB = 64.0
 """What the process may hold more at the end than after a tenth of the inputs; the fuzzer keeps inputs, too."""
 MAX_PEAK_MB = 512.0
@@ -62,7 +64,7 @@ class Watched:
         self.before_mb, self.settled_mb = _rss_mb(), 0.0
 
     def __call__(self, data: bytes) -> None:
-        began = time.thread_time()
+        began, begun = time.thread_time(), time.monotonic()
         try:
             self.target.run(data)
             self.read += 1
@@ -73,6 +75,8 @@ class Watched:
         took_s = time.thread_time() - began
         if took_s > max(self.slowest_s, MAX_S):
             self.bugs["takes too long"] = data
+        if time.monotonic() - begun > MAX_WAIT_S:
+            self.bugs.setdefault("waits", data)
         self.slowest_s = max(self.slowest_s, took_s)
         self.count += 1
         if self.count == max(1, self.frames // 10):

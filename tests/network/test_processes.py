@@ -53,6 +53,11 @@ class Process:
         """Wait for its end."""
         return self._run.wait(PATIENCE_S)
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._run.poll()
+
     def signal(self, number: int) -> None:
         self._run.send_signal(number)
 

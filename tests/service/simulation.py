@@ -1,13 +1,16 @@
 """A whole federation between machines on a simulated clock: one seed is one schedule of faults.
 
-Coordinator, store, journals and payloads are the real ones; the network, the clock and the models are not. At every
-step chance picks somebody: a participant goes round its loop once, the coordinator looks at the clock, somebody is
-killed (also in the middle of writing), time passes, garbage or an old letter is posted. Requests get lost on their way
-there, or their answers on the way back. After a while the network heals, and everything has to come to its end:
+Coordinators, store, journals, payloads and the loops that drive them are the real ones; the network, the clock, the
+models and the disks' faults are not (`carrier.py`, `machines.py`, `parties.py`). `mishaps.py` draws from the seed what
+goes wrong and when: kills between any two writes, power failures, frozen and competing coordinators, full disks, a
+database that is gone, also while it commits, partitions, lost, late, repeated and reordered messages, nonsense, wrong
+clocks, somebody who is away for days. After a while all is well again, and everything has to come to its end:
 
 * nobody waits for anything any more, and all know how the run has ended;
-* without deadlines, every participant has been taught what it is taught in a run without faults;
-* nobody has ever sent two different answers to one question;
+* everybody was taught what it is taught in a run without faults in which the same answers count, and without deadlines
+  all of them count;
+* nobody has ever sent two different answers to one question, also where no two models are alike;
+* what was acknowledged or announced was on the disk by then, and still is;
 * what the coordinator knows is what its events lead to, and the auditor finds nothing.
 
     python tests/service/simulation.py --first 0 --schedules 1000
@@ -17,174 +20,86 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
+import gc
+import itertools
+import logging
 import math
 import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import numpy as np
+from carrier import Weather
+from machines import CONNECT, Disk, Loop, hooked
+from mishaps import Mishaps
+from parties import ALGORITHMS, BEGAN, Keys, Shape, charter, letters_of, undisturbed
+from places import Home, Machine, Seat
 from tqdm import tqdm
 
-from fedstill import plugins
+from fedstill import wire
+from fedstill.agent import worker as worker_module
 from fedstill.agent.journal import Journal
-from fedstill.agent.loop import Patience, turn
-from fedstill.agent.worker import Contract, Worker
-from fedstill.agreement import FORMAT, Terms, write_transfer
-from fedstill.codecs.raw import Raw
-from fedstill.errors import LinkDown
-from fedstill.labels import Release, SoftLabels
-from fedstill.messages import Answer, Ask, Message, Refuse, Reply, Teach
-from fedstill.round import Phase
+from fedstill.agreement import Terms
+from fedstill.labels import Party
+from fedstill.messages import Answer, Refuse, Teach
+from fedstill.round import Coordinator, Phase
+from fedstill.service import audit as audit_module
+from fedstill.service import charter as charter_module
+from fedstill.service import clerk as clerk_module
+from fedstill.service import desk as desk_module
 from fedstill.service.audit import audit
 from fedstill.service.charter import Charter
 from fedstill.service.desk import Desk, convene
 from fedstill.service.registry import Registry
 from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.databases import engine
 from fedstill.service.store.store import Store
-from fedstill.tasks.base import TransferSet
-from fedstill.tasks.classification import Classification
-from fedstill.transports.authority import Authority
 from fedstill.transports.certificates import Certificate
-from fedstill.transports.identity import Identity
-from fedstill.transports.letters import COORDINATOR, Parcel, digest_of
+from fedstill.transports.letters import COORDINATOR, read
+from fedstill.transports.mqtt.frames import Post, Verdict
 from fedstill.transports.roles import Role
 
-PARTIES = ("a", "b", "c")
-TASK = Classification("y", ("no", "yes"), ("x", "z"))
-TRANSFER = TransferSet(np.array([[0, 0], [0, 1], [1, 0]], np.float32), 24)
-STEPS = 3000
-"""By then every schedule has ended, or something hangs."""
+FOREVER_S = 1e9
+SETTLED_S = 3000.0
+"""So long after all is well again, and the deadlines are over, every run has ended, or something hangs."""
 
 
-class Killed(BaseException):
-    """The process is gone, wherever it was."""
+class Observer:
+    """Looks into the coordinator's database from outside."""
 
+    def __init__(self, path: Path) -> None:
+        self._connection = CONNECT(path, isolation_level=None)
+        self._announced: Counter[Party] = Counter()
 
-@dataclass
-class Faults:
-    """How likely what is, in one step; all stop at once when the network heals."""
+    def fingerprints(self) -> dict[Party, str]:
+        """Of the certificates of those who have joined."""
+        return dict(self._connection.execute("SELECT name, fingerprint FROM parties").fetchall())
 
-    lost: float
-    kill: float
-    halfway: float
-    stale: float
-    heal_after: int
+    def took(self, letter: bytes) -> bool:
+        """Whether a letter stands in the events."""
+        return bool(self._connection.execute("SELECT 1 FROM events WHERE body = ?", (letter,)).fetchone())
 
-    @classmethod
-    def drawn(cls, chance: random.Random) -> Faults:
-        """Some schedules are rough, some smooth."""
-        rough = chance.random()
-        return cls(0.6 * rough, 0.15 * rough, 0.1 * rough, 0.2 * rough, chance.randrange(20, 250))
+    def acknowledged(self, letter: bytes) -> None:
+        """A participant is told that its letter is taken."""
+        assert self.took(letter), "acknowledged, and not on the disk"
 
+    def announced(self, parties: Iterable[Party]) -> None:
+        """Participants are told that there are letters for them."""
+        for party in parties:
+            query = 'SELECT max(number) FROM letters WHERE "to" = ?'
+            (last,) = self._connection.execute(query, (party,)).fetchone()
+            assert (last or 0) > self._announced[party], "announced, and not on the disk"
+            self._announced[party] = last
 
-class FakeParticipant:
-    """Says what follows from its name, the round and its last teacher; cannot train, so that thousands can run."""
-
-    outputs = TASK.outputs
-
-    def __init__(self, party: str) -> None:
-        self.party = party
-        self.taught = b""
-        self.lessons: dict[int, bytes] = {}
-        self.losses: dict[int, float] = {}
-        self._replies: dict[tuple[int, int], Reply] = {}
-
-    def remember(self, reply: Reply) -> None:
-        self._replies[reply.round, reply.question] = reply
-
-    def handle(self, message: Message) -> Reply | None:
-        if isinstance(message, Teach):
-            self.taught = message.payload
-            self.lessons[message.round] = message.payload
-            self.losses[message.round] = 1 / message.round
-            return None
-        asked = message.round, message.question
-        if asked not in self._replies:
-            self._replies[asked] = self._answer(message)
-        return self._replies[asked]
-
-    def _answer(self, ask: Ask) -> Reply:
-        seed = hashlib.sha256(f"{self.party}/{ask.round}/{ask.question}".encode() + self.taught).digest()
-        drawn = np.random.default_rng(list(seed)).dirichlet([1, 1], size=len(TRANSFER.X))
-        if self.party == "c" and ask.round == 2:
-            return Refuse(ask.round, self.party, "ValueError", ask.question)
-        labels = SoftLabels.of(np.arange(len(drawn)), drawn, TASK.outputs.space)
-        return Answer(ask.round, self.party, Raw().encode(Release(labels=labels)), ask.question)
-
-
-@dataclass(frozen=True)
-class FakeAgreement:
-    """What a worker needs of one."""
-
-    distils: bool = True
-
-    def make(self, member: Any) -> Any:
-        return member
-
-    def prepare(self, member: Any) -> Any:
-        return member
-
-    def build(self, make: Any, prepared: Any) -> Callable[[], FakeParticipant]:
-        del make
-        return lambda: FakeParticipant(prepared.name)
-
-
-@dataclass(frozen=True)
-class FakeMember:
-    """A name is all there is."""
-
-    name: str
-
-
-@dataclass
-class Keys:
-    """Made once: keys cost more than a whole schedule."""
-
-    authority: Authority = field(default_factory=lambda: Authority.create("sim", _date()))
-    identities: dict[str, Identity] = field(default_factory=lambda: {name: Identity.create() for name in PARTIES})
-    coordinator: Identity = field(default_factory=Identity.create)
-
-    def certificate(self, name: str, identity: Identity, role: Role) -> Certificate:
-        return Certificate.from_pem(self.authority.certify(identity.request_pem(name), name, role, _date(), 365))
-
-
-def _date() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(1_800_000_000, UTC)
-
-
-def charter(deadline_s: float, rounds: int) -> Charter:
-    transfer = write_transfer(TRANSFER)
-    strategy = plugins.build("algorithms", "fedmd", {})
-    terms = Terms(
-        format=FORMAT,
-        federation="sim",
-        run=1,
-        parties=PARTIES,
-        task=TASK.name,
-        settings=asdict(TASK),
-        codec="raw",
-        recipes=strategy.recipes,
-        rounds=rounds,
-        seed=0,
-        strategy="fedmd",
-        options={},
-        quorum=2,
-        deadline_s=deadline_s,
-        stop_after=None,
-        transfer=digest_of(transfer),
-        transfer_bytes=len(transfer),
-    )
-    return Charter(terms, {digest_of(transfer): transfer})
+    def close(self) -> None:
+        self._connection.close()
 
 
 class World:
@@ -192,266 +107,295 @@ class World:
 
     Parameters
     ----------
-    folder:
-        Empty; a fast one.
+    simulator:
+        With what all schedules share.
     seed:
         Of the schedule; None: without any fault.
-    keys, template, loop:
-        What all schedules share: keys, an empty database, and a loop to work in.
-    deadline_s, rounds:
-        Of the run.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        seed: int | None,
-        keys: Keys,
-        template: Path,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        deadline_s: float,
-        rounds: int = 3,
-    ) -> None:
-        self.loop = loop
-        self.chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
-        self.faults = Faults(0, 0, 0, 0, 0) if seed is None else Faults.drawn(self.chance)
-        self.folder = folder
-        self.keys = keys
-        self.now = 1_800_000_000.0
-        self.step = 0
-        self.kills = 0
-        self._halfway = 0.0
-        shutil.copy(template, folder / "store.db")
-        self.store = Store.open(f"sqlite:///{folder / 'store.db'}")
-        self.charter = charter(deadline_s, rounds)
-        self._clocks = {name: 0.0 if seed is None else self.chance.uniform(-90_000, 90_000) for name in PARTIES}
-        self._journals = {name: Journal(folder / f"{name}.db", self.charter.digest) for name in PARTIES}
-        self.store.lead("0", self.now, 3)
-        registry = Registry(self.store, keys.authority, lambda: self.now)
-        tokens = {name: registry.invite(name, Role.PARTICIPANT, 1) for name in PARTIES}
-        convene(self.store, self._blobs(COORDINATOR), self.charter, self.now)
-        for name, token in tokens.items():
-            registry.enrol(token, keys.identities[name].request_pem(name))
-        self._signer = keys.certificate(COORDINATOR, keys.coordinator, Role.COORDINATOR)
-        self.desk = self._open_desk()
-        self.workers = {name: self._open_worker(name) for name in PARTIES}
-        self._old: list[tuple[str, bytes, bytes]] = []
-
-    # ---- who is there
-
-    def _blobs(self, name: str) -> Blobs:
-        blobs = Blobs(self.folder / f"payloads-{name}", 2**20)
-        put = blobs.put
-
-        def fragile(data: bytes, digest: str = "") -> str:
-            self._maybe_die()
-            digest = put(data, digest)
-            self._maybe_die()
-            return digest
-
-        blobs.put = fragile  # type: ignore[method-assign, assignment]
-        return blobs
-
-    def _open_desk(self) -> Desk:
-        self.kills += 1
-        self.store.lead(str(self.kills), self.now, 0)
-        registry = Registry(self.store, self.keys.authority, lambda: self.now)
-        run = self.store.runs()[-1]
-        return Desk(self.store, self._blobs(COORDINATOR), run, self.keys.coordinator, registry)
-
-    def _open_worker(self, name: str) -> Worker:
-        contract = Contract(
-            self.charter.terms,
-            self.charter.digest,
-            FakeAgreement(),  # type: ignore[arg-type]
-            self.keys.identities[name],
-            self._signer,
+    def __init__(self, simulator: Simulator, seed: int | None) -> None:
+        self.loop = Loop()
+        self.loop.set_exception_handler(lambda loop, context: None)  # tasks of those who were killed
+        self.chance = chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+        random.seed(seed)  # from which pauses are drawn
+        self.timed = seed is not None and chance.random() < 0.5
+        self.by_reference = chance.random() < 0.5
+        restless = seed is not None and chance.random() < 0.25
+        self.whim: Callable[[], int] = itertools.count().__next__ if restless else (lambda: 0)
+        self.restless = restless
+        self.shape = Shape(
+            algorithm=chance.choices(ALGORITHMS, (2, 2, 1))[0],
+            parties=chance.choice((2, 2, 2, 3)),
+            rounds=chance.choice((1, 1, 2, 2, 3)),
+            deadline_s=chance.choice((15.0, 60.0, 300.0)) if self.timed else FOREVER_S,
         )
-        clock = lambda: self.now + self._clocks[name]  # noqa: E731 - wrong by up to a day
-        return Worker(contract, FakeMember(name), self._journals[name], self._blobs(name), clock)  # type: ignore[arg-type]
-
-    # ---- what goes wrong
-
-    def happens(self, likely: float) -> bool:
-        return self.step < self.faults.heal_after and self.chance.random() < likely
-
-    def _maybe_die(self) -> None:
-        if self.chance.random() < self._halfway:
-            raise Killed
-
-    @contextmanager
-    def mortal(self, reopen: Callable[[], None]) -> Iterator[None]:
-        """Whoever works here may be killed halfway; it is then started again."""
-        self._halfway = self.faults.halfway if self.step < self.faults.heal_after else 0.0
-        try:
-            yield
-        except Killed:
-            self._halfway = 0.0
-            reopen()
-        finally:
-            self._halfway = 0.0
+        self.charter = charter(self.shape)
+        self.keys, self.signer = simulator.keys, simulator.signer
+        self.folder = simulator.lay_out(self.shape)
+        self.observer = Observer(self.folder / COORDINATOR / "store.db")
+        self.fingerprints = self.observer.fingerprints()
+        self.over = False
+        self.reaches = 0
+        self.broken: list[BaseException] = []
+        self.counts: Counter[str] = Counter()
+        self.posts: list[tuple[Party, Post]] = []
+        self.weather = {name: Weather() for name in self.charter.terms.parties}
+        disk = Disk(chance, self.folder / COORDINATOR / "payloads")
+        rivals = 2 if seed is not None and chance.random() < 0.25 else 1
+        self.seats = [Seat(self, f"seat{n}", disk, simulator.databases[n]) for n in range(rivals)]
+        self.homes = {name: Home(self, name, self.folder / name) for name in self.weather}
+        self.machines: list[Machine] = [*self.seats, *self.homes.values()]
+        self.mishaps = Mishaps(self, chance)
+        self._said: dict[tuple[Party, int, int], bytes] = {}
+        self._ended = self.loop.create_future()
+        if seed is not None:
+            self.mishaps.arrange()
 
     # ---- what goes on
 
     def run(self) -> None:
         """Until everybody knows how the run has ended."""
-        while not all(worker.ended for worker in self.workers.values()):
-            self.step += 1
-            if self.step > STEPS:
-                raise AssertionError(f"it hangs: {self.desk.status()}")
-            self._step()
+        for machine in self.machines:
+            self.loop.call_soon(machine.start)
+        try:
+            self.loop.run_until_complete(self._end())
+        finally:
+            self.over = True
+            for machine in self.machines:
+                if machine.process is not None:
+                    machine.process.kill()
+            self.loop.run_until_complete(asyncio.sleep(0))
+            self.loop.close()
+            self.observer.close()
 
-    def _step(self) -> None:
-        if self.happens(self.faults.kill):
-            self.reopen_desk() if self.chance.random() < 0.3 else self.reopen_worker(self.chance.choice(PARTIES))
-        if self.happens(self.faults.stale) and self._old:
-            party, letter, payload = self.chance.choice(self._old)
-            with self.mortal(self.reopen_desk):
-                self.desk.take([(party, letter, payload)])
-        if self.chance.random() < 0.2:
-            self.now += self.chance.expovariate(1 / 20)
-            with self.mortal(self.reopen_desk):
-                self.desk.tick()
+    async def _end(self) -> None:
+        while not self._ended.done():
+            settled_s = max(self.mishaps.calm_s, self.mishaps.back_s) + SETTLED_S
+            settled_s += 4 * self.shape.rounds * self.shape.deadline_s if self.timed else 0.0
+            if self.loop.time() >= settled_s:
+                desk = self.seats[0].desk
+                raise AssertionError(f"it hangs: {desk and desk.status()}")
+            await asyncio.wait({self._ended}, timeout=settled_s - self.loop.time())
+
+    def look(self) -> None:
+        """Whether it is over."""
+        if not self._ended.done() and (self.broken or all(home.finished for home in self.homes.values())):
+            self._ended.set_result(None)
+
+    def reached(self) -> Seat | None:
+        """Who serves where participants ask."""
+        seat = self.seats[self.reaches]
+        if not seat.listens():
+            seat = next((one for one in self.seats if one.listens()), seat)
+        return seat if seat.listens() else None
+
+    def again(self, name: Party, body: Any) -> None:
+        """A request arrives once more; nobody waits for the answer."""
+        seat = self.reached()
+        if seat is not None:
+            seat.serve(name, body, self.loop.create_future())
+
+    def attacked(self, name: Party, post: Post) -> None:
+        """Somebody posts what must not be taken."""
+        seat = self.reached()
+        if seat is None:
             return
-        name = self.chance.choice(PARTIES)
-        with self.mortal(lambda: self.reopen_worker(name)):
-            self.loop.run_until_complete(_once(self.workers[name], SimLink(self, name), lambda: self.now))
+        answer = self.loop.create_future()
+        seat.serve(name, post, answer)
 
-    def reopen_desk(self) -> None:
-        self.desk = self._open_desk()
+        def check(answer: asyncio.Future[Any]) -> None:
+            said = None if answer.cancelled() or answer.exception() else answer.result()
+            if isinstance(said, Verdict) and not said.why:
+                self.broken.append(AssertionError("nonsense was taken"))
+                self.look()
 
-    def reopen_worker(self, name: str) -> None:
-        self.kills += 1
-        self.workers[name] = self._open_worker(name)
+        answer.add_done_callback(check)
 
-    def close(self) -> None:
-        self.store.close()
-        for journal in self._journals.values():
-            journal.close()
+    def said(self, name: Party, letter: bytes, payload: bytes) -> None:
+        """A letter leaves."""
+        assert read(letter).header.sender == name
+        reply = wire.decode(payload)
+        assert isinstance(reply, Answer | Refuse)
+        before = self._said.setdefault((name, reply.round, reply.question), payload)
+        if before != payload:
+            self.broken.append(AssertionError(f"{name} said two things to one question"))
 
     # ---- what must hold
 
     def check(self) -> None:
         """Whatever happened, this is true now."""
-        assert self.desk.progress.state.phase in (Phase.FINISHED, Phase.FAILED)
-        again = self._open_desk()
-        assert again.progress == self.desk.progress, "events lead elsewhere"
-        found = audit(self.store, self.desk.blobs, self._signer)
+        if self.broken:
+            raise self.broken[0]
+        for seat in self.seats:
+            seat.database.dispose()  # of those who worked
+        store = Store(self.seats[0].database, "store.db")
+        blobs = Blobs(self.folder / COORDINATOR / "payloads", 2**20)
+        registry = Registry(store, self.keys.authority, self.seats[0].clock)
+        desk = Desk(store, blobs, store.runs()[-1], self.keys.coordinator, registry)
+        state = desk.progress.state
+        assert state.phase in (Phase.FINISHED, Phase.FAILED)
+        known = [seat.desk.progress for seat in self.seats if seat.desk and store.lease().owner == self._owner(seat)]
+        assert all(progress == desk.progress for progress in known), "events lead elsewhere"
+        found = audit(store, blobs, self.signer)
         assert not found.faults, found.faults
-        for name in PARTIES:
-            answers: dict[tuple[int, int], set[bytes]] = {}
-            for sent in self._journals[name].sent():
-                reply = self.workers[name].stored(sent.digest)
-                answers.setdefault((reply.round, reply.question), set()).add(sent.digest.encode())
-                assert sent.posted_at is not None
-            assert all(len(said) == 1 for said in answers.values()), f"{name} said two things to one question"
-        ended = {worker.ended for worker in self.workers.values()}
-        assert len(ended) == 1
-        assert (ended == {"finished"}) == (self.desk.progress.state.phase is Phase.FINISHED)
+        ended = {home.worker.ended for home in self.homes.values() if home.worker}
+        assert ended == {str(state.phase)}
+        heard = desk.progress.heard
+        for home in self.homes.values():
+            self._check_journal(home, heard.get(home.name, {}))
+        if not self.restless:
+            self._check_lessons(store, blobs, heard)
+        store.close()
 
-    def lessons(self) -> dict[str, bytes]:
-        """The last teacher of each participant."""
-        return {name: worker.participant.taught for name, worker in self.workers.items()}  # type: ignore[attr-defined]
+    def _owner(self, seat: Seat) -> str:
+        return f"{seat.name}:{seat.starts}"
 
+    def _check_journal(self, home: Home, heard: Any) -> None:
+        journal = CONNECT(home.folder / "journal.db")
+        for number, digest, posted_at, why in journal.execute("SELECT number, digest, posted_at, why FROM sent"):
+            assert posted_at is not None
+            assert heard.get(number) == (digest, why), "acknowledged and lost"
+        journal.close()
 
-async def _once(worker: Worker, link: SimLink, clock: Callable[[], float]) -> None:
-    with suppress(LinkDown):
-        await turn(worker, link, clock=clock, patience=Patience(0, 0, 0))
+    def _check_lessons(self, store: Store, blobs: Blobs, heard: Any) -> None:
+        counted = set()
+        for party, letters in heard.items():
+            for digest, why in letters.values():
+                reply = wire.decode(blobs.get(digest))
+                assert isinstance(reply, Answer | Refuse)
+                if not why:
+                    counted.add((reply.round, reply.question, party))
+        expected = undisturbed(self.shape, frozenset(counted))
+        if not self.timed:
+            assert counted == undisturbed(self.shape, None).asked, "an answer does not count"
+        for name, home in self.homes.items():
+            told = [wire.decode(blobs.get(row.digest)) for row in store.letters(name, 1) if self._frame(row)]
+            lessons = letters_of([(one.round, one.payload) for one in told if isinstance(one, Teach)])
+            assert lessons == letters_of(expected.lessons[name]), f"{name} was taught something else"
+            assert home.learned == expected.states[name], f"{name} has learned something else"
 
-
-@dataclass
-class SimLink:
-    """A link that loses things: the question on its way there, or the answer on its way back."""
-
-    world: World
-    name: str
-
-    def _lossy(self, call: Callable[[], Any]) -> Any:
-        world = self.world
-        if world.happens(world.faults.lost / 2):
-            raise LinkDown("lost on the way there")
-        halfway, world._halfway = world._halfway, world.faults.halfway if world._halfway else 0.0
-        try:
-            said = call()
-        except Killed:
-            world._halfway = 0.0
-            world.reopen_desk()
-            raise LinkDown("the coordinator is gone") from None
-        finally:
-            world._halfway = halfway
-        if world.happens(world.faults.lost / 2):
-            raise LinkDown("lost on the way back")
-        return said
-
-    async def terms(self) -> bytes:
-        return self.world.charter.terms.to_bytes()
-
-    async def letters(self, after: int, wait_s: float) -> list[Parcel]:
-        del wait_s
-        found: list[Parcel] = self._lossy(lambda: self.world.desk.letters(self.name, after))
-        return found
-
-    async def fetch(self, digest: str, size: int) -> bytes:
-        data: bytes = self._lossy(lambda: self.world.desk.blobs.get(digest))
-        assert len(data) == size
-        return data
-
-    async def post(self, letter: bytes, payload: bytes) -> str:
-        self.world._old.append((self.name, letter, payload))
-        (why,) = self._lossy(lambda: self.world.desk.take([(self.name, letter, payload)]))
-        return str(why)
-
-    async def close(self) -> None:
-        pass
-
-
-class Here(ThreadPoolExecutor):
-    """Runs things here and now, so that a schedule is one thread and always the same."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(function(*arguments, **named))
-        except BaseException as error:
-            done.set_exception(error)
-        return done
+    @staticmethod
+    def _frame(row: Any) -> bool:
+        return read(row.letter).header.kind == "frame"
 
 
 class Simulator:
-    """Runs schedules, one after the other."""
+    """Runs schedules, one after the other.
+
+    Parameters
+    ----------
+    folder:
+        Empty; a fast one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.keys = Keys()
-        self.loop = asyncio.new_event_loop()
-        self.loop.set_default_executor(Here())
-        self.template = folder / "template.db"
-        Store.open(f"sqlite:///{self.template}").close()
-        self.undisturbed = self._run(None, deadline_s=math.inf, check_lessons=False)
+        self.counts: Counter[str] = Counter()
+        self.signer = self.keys.certificate(COORDINATOR, self.keys.coordinator, Role.COORDINATOR)
+        self.databases = [engine(f"sqlite:///{self._world / COORDINATOR / 'store.db'}")[0] for _ in range(2)]
+        self._templates: dict[Shape, Path] = {}
 
-    def schedule(self, seed: int) -> int:
-        """Run a schedule; half of them have deadlines. Returns how often somebody was killed."""
-        timed = seed % 2 == 1
+    @property
+    def _world(self) -> Path:
+        return self.folder / "world"
+
+    def lay_out(self, shape: Shape) -> Path:
+        """The folders of a world before its first moment: all have joined, nothing has been said."""
+        shutil.rmtree(self._world, ignore_errors=True)
+        template = self._templates.get(shape)
+        if template is None:
+            template = self._templates[shape] = self.folder / f"template-{len(self._templates)}"
+            self._make(template, charter(shape))
+        shutil.copytree(template, self._world)
+        return self._world
+
+    def _make(self, folder: Path, terms: Charter) -> None:
+        parties = terms.terms.parties
+        joined = self.folder / f"joined-{len(parties)}"
+        if not joined.exists():
+            self._join(joined, parties)
+        shutil.copytree(joined, folder)
+        store = Store.open(f"sqlite:///{folder / COORDINATOR / 'store.db'}")
+        convene(store, Blobs(folder / COORDINATOR / "payloads", 2**20), terms, BEGAN)
+        store.close()
+
+    def _join(self, folder: Path, parties: Iterable[Party]) -> None:
+        (folder / COORDINATOR).mkdir(parents=True)
+        store = Store.open(f"sqlite:///{folder / COORDINATOR / 'store.db'}")
+        registry = Registry(store, self.keys.authority, lambda: BEGAN)
+        for name in parties:
+            token = registry.invite(name, Role.PARTICIPANT, 1)
+            registry.enrol(token, self.keys.identities[name].request_pem(name))
+            (folder / name / "payloads" / "parts").mkdir(parents=True)
+            Journal(folder / name / "journal.db", "").close()
+        store.close()
+
+    def schedule(self, seed: int) -> Counter[str]:
+        """Run a schedule; returns what went wrong in it, and how often."""
         try:
-            self._run(seed, deadline_s=60.0 if timed else 1e9, check_lessons=not timed)
+            return self._run(seed)
         except Exception as error:
             again = f"python tests/service/{Path(__file__).name} --first {seed} --schedules 1"
             raise AssertionError(f"schedule {seed} fails; to see it again: {again}") from error
-        return self.kills
 
-    def _run(self, seed: int | None, *, deadline_s: float, check_lessons: bool) -> dict[str, bytes]:
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            world = World(Path(folder), seed, self.keys, self.template, self.loop, deadline_s=min(deadline_s, 1e9))
-            try:
+    def _run(self, seed: int | None) -> Counter[str]:
+        world = World(self, seed)
+        gc.disable()  # it takes long, and little is left over
+        try:
+            with hooked():
                 world.run()
-                world.check()
-                self.kills = world.kills
-                if check_lessons:
-                    assert world.lessons() == self.undisturbed, "somebody was taught something else"
-                return world.lessons()
-            finally:
-                world.close()
+            world.check()
+        finally:
+            gc.enable()
+        world.counts["turns"] = world.loop.turns
+        world.counts["starts"] = sum(machine.starts for machine in world.machines)
+        world.counts["schedules"] = 1
+        return world.counts
+
+
+class FreeThreads:
+    """As many as there are."""
+
+    def __init__(self, most: int) -> None: ...
+
+    def held(self) -> Any:
+        return nullcontext()
+
+
+@contextmanager
+def quickened() -> Iterator[None]:
+    """Compute once what is the same each time: signatures that fit, and the machine that terms describe."""
+    machines: dict[bytes, Coordinator] = {}
+
+    def coordinator_of(terms: Terms, payloads: Mapping[str, bytes]) -> Coordinator:
+        key = terms.to_bytes()
+        if key not in machines:
+            machines[key] = charter_module.coordinator_of(terms, payloads)
+        return machines[key]
+
+    with ExitStack() as stack:
+        for place, name, what in (
+            (Certificate, "verify", cache(Certificate.verify)),
+            (desk_module, "coordinator_of", coordinator_of),
+            (audit_module, "coordinator_of", coordinator_of),
+            (worker_module, "Threads", FreeThreads),  # nothing is computed here
+            (clerk_module, "WHILE_S", math.inf),  # by the simulated clock no time passes
+        ):
+            stack.enter_context(patch.object(place, name, what))
+        yield
+
+
+def fast_folder() -> Path | None:
+    """Where files are in memory; None where there is no such place. What is lost is up to `machines.Disk`."""
+    fast = Path("/dev/shm")  # noqa: S108 - nothing in it outlives the run
+    return fast if fast.is_dir() else None
+
+
+def told(counts: Counter[str]) -> str:
+    """What happened, in a line."""
+    each = ", ".join(f"{what}: {count}" for what, count in sorted(counts.items()))
+    return f"all came to their end ({each})\n"
 
 
 def main() -> None:
@@ -459,11 +403,13 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--schedules", type=int, default=1000)
     asked = parser.parse_args()
-    fast = Path("/dev/shm")  # noqa: S108 - where there is one; nothing in it outlives the run
-    with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as folder:
+    logging.disable(logging.ERROR)
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(dir=fast_folder()) as folder, quickened():
         simulator = Simulator(Path(folder))
-        kills = sum(simulator.schedule(seed) for seed in tqdm(range(asked.first, asked.first + asked.schedules)))
-    sys.stdout.write(f"{asked.schedules} schedules, {kills} starts and kills: all came to their end\n")
+        for seed in tqdm(range(asked.first, asked.first + asked.schedules), file=sys.stderr):
+            counts += simulator.schedule(seed)
+    sys.stdout.write(told(counts))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from fedstill.service.checks import Check, attempt, certificate, free_disk, priv
 CLOCK_S = 60.0
 """Clocks that are further apart than this make logs hard to compare."""
 
-PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "FEDSTILL_CA_BUNDLE")
 
 
 def check_participant(folder: Path) -> Iterator[Check]:

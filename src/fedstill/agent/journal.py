@@ -114,9 +114,13 @@ class Journal:
         self._run = run
         with _faults(path):
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection.executescript(_SCHEMA)
+            except BaseException:
+                self._connection.close()  # or its lock would last until somebody collects garbage
+                raise
 
     def received(self) -> list[Received]:
         """All letters that have been handled, in order."""

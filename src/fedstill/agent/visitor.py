@@ -26,6 +26,7 @@ from fedstill.service.invites import invite_path, parse_invite
 from fedstill.transports.certificates import Certificate
 from fedstill.transports.roles import Role
 from fedstill.transports.visits import VisitorLink
+from fedstill.transports.ways import bundle
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -100,6 +101,7 @@ class Visitor(PartyFolder):
                 certificate=self.folder / "certificate.pem",
                 key=self.folder / "key.pem",
                 authority_pem=self.authority,
+                bundle=bundle(),
             )
             try:
                 answer = await question(link)

@@ -58,12 +58,13 @@ def blockwise(rule: Rule) -> Rule:
         size = max((len(vote.items) for vote in votes), default=0)
         if size <= BLOCK_ITEMS:
             return rule(votes, *args, **kwargs)
-        blocks = [slice(start, start + BLOCK_ITEMS) for start in range(0, size, BLOCK_ITEMS)]
-        parts = [rule([_part(vote, block) for vote in votes], *args, **kwargs) for block in blocks]
-        items, values, weight = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "values", "weight")
-        )
-        return SoftLabels(items, values, weight, parts[0].space)
+        first = votes[0]
+        values, weight = np.empty(first.values.shape, np.float32), np.empty(first.weight.shape, np.float32)
+        for start in range(0, size, BLOCK_ITEMS):
+            block = slice(start, start + BLOCK_ITEMS)
+            part = rule([_part(vote, block) for vote in votes], *args, **kwargs)
+            values[block], weight[block] = part.values, part.weight
+        return SoftLabels(first.items, values, weight, first.space)
 
     return cast(Rule, by_blocks)
 

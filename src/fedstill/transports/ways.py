@@ -1,7 +1,12 @@
-"""The way to an address by its scheme: https:// or mqtts://. Each is imported only when chosen."""
+"""The way to an address by its scheme: https:// or mqtts://. Each is imported only when chosen.
+
+Proxies are taken from the usual environment variables. For one that is itself reached by TLS, FEDSTILL_CA_BUNDLE names
+a file (PEM) with the authorities that vouch for it.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +26,12 @@ class Way(Link, Protocol):
         ...
 
 
+def bundle() -> Path | None:
+    """The file that FEDSTILL_CA_BUNDLE names; None where it is not set."""
+    name = os.environ.get("FEDSTILL_CA_BUNDLE")
+    return Path(name) if name else None
+
+
 def connect(address: str, *, certificate: Path, key: Path, authority_pem: bytes) -> Way:
     """A participant's link to a coordinator.
 
@@ -34,11 +45,11 @@ def connect(address: str, *, certificate: Path, key: Path, authority_pem: bytes)
     if _scheme(address) == "https":
         from fedstill.transports.https import HttpsLink
 
-        return HttpsLink(address, certificate=certificate, key=key, authority_pem=authority_pem)
+        return HttpsLink(address, certificate=certificate, key=key, authority_pem=authority_pem, bundle=bundle())
     _need_mqtt()
     from fedstill.transports.mqtt.link import MqttLink
 
-    return MqttLink(address, certificate=certificate, key=key, authority_pem=authority_pem)
+    return MqttLink(address, certificate=certificate, key=key, authority_pem=authority_pem, bundle=bundle())
 
 
 async def enrol(address: str, token: str, request_pem: bytes, authority_pem: bytes) -> tuple[bytes, bytes]:
@@ -46,11 +57,11 @@ async def enrol(address: str, token: str, request_pem: bytes, authority_pem: byt
     if _scheme(address) == "https":
         from fedstill.transports.https import enrol as over_https
 
-        return await over_https(address, token, request_pem, authority_pem)
+        return await over_https(address, token, request_pem, authority_pem, bundle=bundle())
     _need_mqtt()
     from fedstill.transports.mqtt.link import enrol as over_mqtt
 
-    return await over_mqtt(address, token, request_pem, authority_pem)
+    return await over_mqtt(address, token, request_pem, authority_pem, bundle=bundle())
 
 
 def _scheme(address: str) -> str:

@@ -111,10 +111,11 @@ class Writer(Reads):
             self._connection.execute(sa.insert(tables.fingerprints), {"fingerprint": fingerprint, "party": name})
 
     def set_status(self, name: str, status: str) -> None:
-        """Make a party one of `STATUSES`: revoke it, or take that back. Raises ConfigError."""
+        """Make a party one of `STATUSES`; its invitations are of no use any more. Raises ConfigError."""
         if status not in STATUSES:
             raise ConfigError(f"a party cannot be '{status}'", remedy=f"It can be {', '.join(STATUSES)}")
         self._set_party(name, status=status)
+        self._connection.execute(sa.delete(tables.invitations).where(tables.invitations.c.party == name))
 
     def seen(self, name: str, now: float) -> None:
         """A party has been heard of. Raises ConfigError where there is no such party."""
@@ -124,19 +125,25 @@ class Writer(Reads):
     # ---- invitations
 
     def add_invitation(self, token_hash: str, party: str, role: str, expires: float) -> None:
-        """Invite a party, which is added where it is not known. Raises ConfigError."""
+        """Invite a party, which is added where it is not known. One that was revoked may join again with another key.
+
+        Raises
+        ------
+        ConfigError
+            Where it has another role.
+        """
         known = self.party(party)
         if known is None:
             self.add_party(party, role)
-        elif known.status == REVOKED:
-            raise ConfigError(f"'{party}' has been revoked", remedy="Take that back first, or invite it by a new name")
         elif known.role != role:
             raise ConfigError(f"'{party}' is a {known.role}, and is invited as a {role}")
+        elif known.status == REVOKED:
+            self.set_status(party, INVITED)
         row = {"token_hash": token_hash, "party": party, "role": role, "expires": expires, "used_by": ""}
         self._connection.execute(sa.insert(tables.invitations), row)
 
     def take_invitation(self, token_hash: str, now: float, used_by: str = "") -> tuple[Invitation | None, str]:
-        """Use an invitation, once.
+        """Use an invitation, once. Others of the same party are of no use then.
 
         Parameters
         ----------
@@ -157,14 +164,14 @@ class Writer(Reads):
         found = first(Invitation, self._rows(sa.select(invitations).where(mine)))
         if found is None:
             return None, "there is no such invitation"
-        if self._known(found.party).status == REVOKED:
-            return None, f"'{found.party}' has been revoked"
         if found.expires <= now:
             return None, "the invitation is too old"
         if found.used_at is not None:
             again = used_by != "" and used_by == found.used_by
             return (found, "") if again else (None, "the invitation has been used")
         self._connection.execute(sa.update(invitations).where(mine).values(used_at=now, used_by=used_by))
+        others = (invitations.c.party == found.party, sa.not_(mine))
+        self._connection.execute(sa.delete(invitations).where(*others))
         return found, ""
 
     # ---- runs, events, letters

@@ -44,7 +44,7 @@ class Timing:
     most_s: float = 20.0
     queue_s: float = 1.0
     silence_s: float = 30.0
-    widest: int = 48
+    widest: int = 16
 
 
 @dataclass
