@@ -130,3 +130,35 @@ def test_one_ear_too_many_ends_the_oldest_and_closing_ends_all():
                 assert not late.open
 
     asyncio.run(main())
+
+
+def test_calls_that_come_together_are_carried_out_in_order_and_each_hears_of_its_own(desk):
+    done, threads = [], set()
+
+    def work(number):
+        done.append(number)
+        threads.add(threading.current_thread().name)
+        if number % 10 == 3:
+            raise ValueError(f"{number} is wrong")
+        return 2 * number
+
+    async def main():
+        clerk = Clerk(desk)
+        calls = [asyncio.create_task(clerk.call(work, number)) for number in range(100)]
+        calls[50].cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        await clerk.close()
+        with pytest.raises(RuntimeError):
+            await clerk.call(work, 100)
+        return results
+
+    results = asyncio.run(main())
+    assert done == [number for number in range(100) if number != 50]
+    assert len(threads) == 1
+    for number, result in enumerate(results):
+        if number == 50:
+            assert isinstance(result, asyncio.CancelledError)
+        elif number % 10 == 3:
+            assert str(result) == f"{number} is wrong"
+        else:
+            assert result == 2 * number

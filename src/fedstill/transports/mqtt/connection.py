@@ -16,7 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Self, cast
 
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
@@ -37,8 +37,6 @@ MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 1024
 
 MAX_WAITING_BYTES = 64 * 2**20
 """Of messages that the broker has not confirmed yet. Where they would be more, `publish` refuses."""
-
-KEPT_BYTES = 16 * 2**20
 
 UNCONFIRMED = 20
 """Messages on their way to the broker at the same time: as many as Mosquitto takes by default."""
@@ -80,7 +78,6 @@ class Connection:
         self._beat: asyncio.TimerHandle | None = None
         self._said = ""
         self._client = self._made(name, context)
-        _keep_memory()
 
     @classmethod
     async def open(
@@ -375,16 +372,6 @@ def _settle(done: asyncio.Future[None], fault: FedstillError | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(fault)
-
-
-@cache
-def _keep_memory() -> None:
-    """Let the C library keep memory that is free, for a while.
-
-    glibc gives blocks back at once that are as large as a piece of a payload, and then takes them anew, page by page,
-    which costs more than all else that is done with a piece. It adapts to the largest block that was freed: mallopt(3).
-    """
-    bytearray(KEPT_BYTES)
 
 
 @lru_cache
