@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-network soak fuzz audit test test-torch check format clean
+.PHONY: help demo demo-network soak faults fuzz audit test test-torch check format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ demo-network: $(READY) ## Run a coordinator and three participants as processes,
 
 soak: $(READY) ## Run 100,000 schedules of faults on a simulated clock; takes hours
 	$(BIN)/python tests/service/simulation.py --schedules 100000
+
+faults: $(READY) ## Run 200 rounds of real processes in which everything goes wrong; takes minutes
+	$(BIN)/python tests/network/test_faults.py --rounds 200 --faults 80
 
 fuzz: $(READY) ## Give 1,000,000 changed inputs to all that reads bytes from elsewhere; takes minutes
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet atheris==3.0.0 || true

@@ -124,12 +124,17 @@ def welcomed(consortium: Consortium, names: Sequence[str], folder: Path) -> list
 
 async def meet(guests: Sequence[Guest], port: int, rounds: int, memory: Memory) -> dict[str, Any]:
     """All rounds; seconds in which each but the first opened to all, and its answers were acknowledged."""
-    for start in range(0, len(guests), 100):  # a backlog has its bounds
-        await asyncio.gather(*(guest.connect(port) for guest in guests[start : start + 100]))
+    doors = asyncio.Semaphore(100)  # a backlog has its bounds
+
+    async def first(guest: Guest) -> None:
+        async with doors:
+            await guest.connect(port)
+        await asked(guest, 1)
+
     release, opens, answers, resident = labels(ITEMS), [], [], []
     closed = time.perf_counter()
     for number in range(1, rounds + 1):
-        await asyncio.gather(*(asked(guest, number) for guest in guests))
+        await asyncio.gather(*(first(guest) if number == 1 else asked(guest, number) for guest in guests))
         opened = time.perf_counter()
         resident.append(memory.resident())
         await asyncio.gather(*(guest.answer(number, release) for guest in guests))

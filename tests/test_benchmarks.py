@@ -234,3 +234,25 @@ def test_the_benchmark_of_transfer_sets_measures_one_row(tmp_path: Path) -> None
     kept = json.loads((tmp_path / "transfer-sets-quick.json").read_text())
     assert len(kept["measured"]) == 8
     assert all(one["items"] == 300 and one["coverage"] < 0.7 for one in kept["measured"])
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_mqtt_measures_all_its_parts(tmp_path: Path) -> None:
+    pytest.importorskip("paho")
+    from fedstill.testing.broker import MOSQUITTO
+
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed")
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "mqtt.py"), "--quick", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "mqtt-quick.json").read_text())
+    parts = [one["part"] for one in kept["measured"]]
+    assert parts == ["raw"] * 4 + ["link"] * 2 + ["rounds"]
+    assert all(rate > 1 for one in kept["measured"][:-1] for rate in one["mb_per_s"])
+    rounds = kept["measured"][-1]
+    assert (rounds["participants"], len(rounds["round_s"]), rounds["faults"]) == (3, 2, [])

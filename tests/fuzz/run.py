@@ -115,31 +115,30 @@ def _peak_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def fuzz(name: str, frames: int, seed: int, out: Path) -> None:
-    """Fuzz one target in this process, which ends with that."""
+def fuzz(name: str, frames: int, seed: int, out: Path, folder: Path) -> None:
+    """Fuzz one target in this process, which ends with that, and leaves what is in the folder to its parent."""
     logging.disable()
-    with tempfile.TemporaryDirectory(dir=FAST) as folder:
-        target = TARGETS[name](Path(folder))
-        watched = Watched(target, frames, lambda watched: _end(watched, name, out))
-        if atheris is None:
-            chance = random.Random(seed)
-            while True:
-                watched(mutate(target.seeds, chance))
-        corpus = Path(folder) / "corpus"
-        corpus.mkdir()
-        for number, data in enumerate(target.seeds):
-            (corpus / str(number)).write_bytes(data)
+    target = TARGETS[name](folder)
+    watched = Watched(target, frames, lambda watched: _end(watched, name, out))
+    if atheris is None:
+        chance = random.Random(seed)
+        while True:
+            watched(mutate(target.seeds, chance))
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, data in enumerate(target.seeds):
+        (corpus / str(number)).write_bytes(data)
 
-        def mutated(data: bytes, max_size: int, chance: int) -> bytes:
-            drawn = random.Random(chance)
-            if drawn.random() < 0.3:
-                return bytes(atheris.Mutate(data, max_size))
-            return mutate((data, data, drawn.choice(target.seeds)), drawn)[:max_size]
+    def mutated(data: bytes, max_size: int, chance: int) -> bytes:
+        drawn = random.Random(chance)
+        if drawn.random() < 0.3:
+            return bytes(atheris.Mutate(data, max_size))
+        return mutate((data, data, drawn.choice(target.seeds)), drawn)[:max_size]
 
-        options = [f"-max_len={MAX_BYTES}", f"-seed={seed}", "-timeout=60", "-rss_limit_mb=4096", "-verbosity=0"]
-        options += [f"-artifact_prefix={out}/{name}-"]
-        atheris.Setup([sys.argv[0], *options, str(corpus)], watched, custom_mutator=mutated)
-        atheris.Fuzz()
+    options = [f"-max_len={MAX_BYTES}", f"-seed={seed}", "-timeout=60", "-rss_limit_mb=4096", "-verbosity=0"]
+    options += [f"-artifact_prefix={out}/{name}-"]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], watched, custom_mutator=mutated)
+    atheris.Fuzz()
 
 
 def _end(watched: Watched, name: str, out: Path) -> None:
@@ -166,11 +165,11 @@ def main() -> None:
     parser.add_argument("--target", choices=TARGETS, help="only this one")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder for bytes that did harm")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)  # a folder: work in this process
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.here:
-        fuzz(asked.target, asked.frames, asked.seed, asked.out)
+        fuzz(asked.target, asked.frames, asked.seed, asked.out, asked.here)
     with tempfile.TemporaryDirectory() as folder:
         names = [asked.target] if asked.target else list(TARGETS)
         shares = {name: TARGETS[name](_made(folder, name)).share for name in names}
@@ -194,8 +193,10 @@ def _made(folder: str, name: str) -> Path:
 
 def _apart(name: str, frames: int, seed: int, out: Path) -> tuple[dict[str, Any], list[str]]:
     """Fuzz a target in a process of its own, so that memory is its own, and a crash ends nothing else."""
-    command = [sys.executable, __file__, "--here", "--target", name, "--frames", str(frames), "--seed", str(seed)]
-    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--target", name, "--frames", str(frames), "--seed", str(seed)]
+    with tempfile.TemporaryDirectory(dir=FAST) as folder:
+        command += ["--out", str(out), "--here", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         told = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):

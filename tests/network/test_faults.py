@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import logging
+import os
 import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -156,6 +159,36 @@ class Trouble:
             process.kill()
 
 
+@dataclass
+class DatabaseTrouble(Trouble):
+    """What happens is that the database server crashes or hangs, and comes back."""
+
+    server: Any = None
+
+    def happen(self) -> None:
+        """It is gone for a while."""
+        what, seconds = self.chance.choice(("crash", "hang")), self.chance.uniform(0.5, 3)
+        if what == "crash":
+            self.server.stop()
+            time.sleep(seconds)
+            self.server.start()
+        else:
+            processes = family(int((Path(self.server.folder) / "data" / "postmaster.pid").read_text().split()[0]))
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                for process in processes:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, number)
+                time.sleep(seconds)
+        self.counts[f"{what} of the database"] += 1
+
+
+def family(parent: int) -> list[int]:
+    """A process and its children."""
+    said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    pairs = [tuple(map(int, line.split())) for line in said.splitlines()]
+    return [parent, *(pid for pid, above in pairs if above == parent)]
+
+
 def prepare(folder: Path, file: config.FederationFile, trouble: Trouble, database: str = "") -> int:
     """Found the consortium, start its coordinator and let everybody join; returns the coordinator's port."""
     port = free_port()
@@ -193,21 +226,27 @@ def check(folder: Path, expected: tuple[Path, Teachers]) -> None:
 
 def survive(folder: Path, rounds: int, seed: int, faults: int) -> Counter[str]:
     """Run a federation in which so many things go wrong besides the network, and check what came of it."""
-    file = describe(folder, rounds)
-    expected = undisturbed(file, folder / "here")
     with contextlib.ExitStack() as stack:
         disks = {name: stack.enter_context(small_disk(folder / name)) for name in ("coordinator", NAMES[0])}
         chance = random.Random(seed)  # noqa: S311 - moments, not secrets
         trouble = Trouble(folder, chance, {name: disk for name, disk in disks.items() if disk is not None})
+        return go_on(trouble, rounds, faults, seed)
+
+
+def go_on(trouble: Trouble, rounds: int, faults: int, seed: int, database: str = "") -> Counter[str]:
+    """The same with what may happen in it."""
+    folder = trouble.folder
+    file = describe(folder, rounds)
+    expected = undisturbed(file, folder / "here")
+    with contextlib.ExitStack() as stack:
         stack.callback(trouble.end)
-        proxy = stack.enter_context(Proxy(prepare(folder, file, trouble), seed))
+        proxy = stack.enter_context(Proxy(prepare(folder, file, trouble, database), seed))
         for name in NAMES:
             go_through(folder, name, proxy.port)
             trouble.start(name)
         wait(trouble, rounds, faults)
-        counts = trouble.counts + proxy.counts
-        check(folder, expected)
-    return counts
+    check(folder, expected)
+    return trouble.counts + proxy.counts
 
 
 def wait(trouble: Trouble, rounds: int, faults: int) -> None:
@@ -230,6 +269,24 @@ def wait(trouble: Trouble, rounds: int, faults: int) -> None:
 def test_models_and_teachers_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     counts = survive(tmp_path, rounds=12, seed=2, faults=4)
     assert counts["connections"] > len(NAMES)
+
+
+def test_a_database_server_that_crashes_and_hangs_is_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    place = Path(__file__).parent.parent / "service" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("databases_of_tests", place)
+    assert spec is not None
+    assert spec.loader is not None
+    databases = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(databases)
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # short: a socket's path has about 100 characters
+        server = databases.Server(folder)
+        try:
+            trouble = DatabaseTrouble(tmp_path, random.Random(4), {}, server=server)  # noqa: S311
+            counts = go_on(trouble, rounds=6, faults=2, seed=4, database=server.empty())
+        finally:
+            server.stop()
+    assert counts["crash of the database"] + counts["hang of the database"] == 2
 
 
 def main() -> None:

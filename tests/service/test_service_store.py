@@ -13,7 +13,7 @@ from fedstill.errors import ConfigError
 from fedstill.service.store import databases, reads, tables
 from fedstill.service.store.chain import verify_chain
 from fedstill.service.store.databases import StoreError
-from fedstill.service.store.store import Store
+from fedstill.service.store.store import FRESH, Store
 from fedstill.service.store.tables import LetterRow
 
 HASH = "ab" * 32
@@ -223,6 +223,27 @@ def test_letters_come_in_order_and_once(store):
     for to, run, number, cause in (("bakery", 1, 3, seq), ("x", 1, 9, seq), ("mill", 9, 9, seq), ("mill", 1, 9, 99)):
         with pytest.raises(StoreError, match=r"(?i)unique|foreign"), store.writing() as w:
             w.add_letters([LetterRow(to, run, number, b"", HASH, 0, cause)])
+
+
+def test_who_has_written_letters_sees_the_same_as_everybody(opened):
+    one, other = opened(), opened()
+    with one.writing() as w:
+        w.add_party("bakery", "participant")
+        w.add_run(b"", 1.0, "")
+        seq = w.append(1, "sent", 1.0, b"").seq
+    rows = [LetterRow("bakery", 1, number, b"%d" % number, HASH, 7, seq) for number in range(1, FRESH + 3)]
+    for row in rows:
+        with one.writing() as w:
+            w.add_letters([row])
+        lost = LetterRow("bakery", 1, row.number + 1, b"not written", HASH, 7, seq)
+        with pytest.raises(StoreError), one.writing() as w:
+            w.add_letters([lost, row])
+        for after in (0, row.number - FRESH - 1, row.number - FRESH, row.number - 1, row.number, row.number + 1):
+            for limit in (1, 100):
+                assert one.letters("bakery", 1, after, limit) == other.letters("bakery", 1, after, limit)
+    with other.writing() as w:  # which leads as little
+        w.add_letters([LetterRow("bakery", 1, rows[-1].number + 1, b"next", HASH, 7, seq)])
+    assert one.letters("bakery", 1, rows[-1].number) == other.letters("bakery", 1, rows[-1].number)
 
 
 def test_records_are_read_page_by_page(store, monkeypatch):

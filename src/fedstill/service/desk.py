@@ -241,14 +241,14 @@ class Desk:
 
     def _write(self, work: Callable[[_Shift], T]) -> T:
         if self._doubtful:
-            self.progress, self._numbers, self._doubtful = self._replayed(), {}, False
+            self.progress, self._doubtful = self._replayed(), False
         try:
             with self.store.writing() as writer:
                 shift = _Shift(self, writer)
                 done = work(shift)
                 writer.add_letters(shift.letters)
         except StoreError:
-            self._doubtful = True  # it may have been written all the same: only reading tells
+            self._doubtful, self._numbers = True, {}  # it may have been written all the same: only reading tells
             raise
         self.progress, self._numbers = shift.progress, shift.numbers  # only now: what is not on the disk has not been
         self.announce({letter.to for letter in shift.letters})

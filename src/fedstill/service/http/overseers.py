@@ -63,8 +63,7 @@ async def metrics(house: AtHome) -> Response:
 @overseers.get("/v1/audit", response_class=Response, responses=giving(ZIP))
 async def audit(house: AtHome, caller: Member) -> Response:
     """All events, letters, payloads and certificates, for `fedstill audit verify`; no keys."""
-    if house.exporting:
-        raise Refused(429, "an audit is on its way to somebody else", "Try again later", {"Retry-After": "60"})
+    _check_free(house)
     pieces = house.administration.export()
     LOG.info("audit exported", extra={"by": caller.name})
     return StreamingResponse(_exported(house, pieces), media_type=ZIP)
@@ -97,7 +96,13 @@ async def _done(house: House, work: Callable[[], T]) -> T:
         raise Refused(422, error.what, error.remedy) from None
 
 
+def _check_free(house: House) -> None:
+    if house.exporting:
+        raise Refused(429, "an audit is on its way to somebody else", "Try again later", {"Retry-After": "60"})
+
+
 async def _exported(house: House, pieces: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
+    _check_free(house)  # of two who asked at once one goes on; the other's download breaks
     house.exporting = True
     try:
         async for piece in iterate_in_threadpool(pieces):

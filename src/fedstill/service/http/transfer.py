@@ -48,7 +48,7 @@ class Body:
             Where it is cut off.
         """
         too_large = Refused(413, f"the body is over the bound of {max_bytes} bytes", "Send less")
-        if self.declared.isdigit() and int(self.declared) > max_bytes:
+        if self.declared.isascii() and self.declared.isdigit() and int(self.declared) > max_bytes:
             raise too_large
         clock = asyncio.get_running_loop().time
         end, read_bytes, more = clock() + within_s, 0, True
