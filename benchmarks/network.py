@@ -6,7 +6,8 @@ The coordinator is a process of its own with its store on disk; all participants
 journal and link. A round is: asked, every participant sends soft labels of the given size, the desk averages them
 (`fedmd`) and sends the teacher back, of the same size, and everybody has written it down. The first round is left out.
 Beside it, in the same run, stands a plain exchange of the same bytes over TCP, without TLS, disk, signatures or
-averaging: each side sends and receives as many bytes as in a round.
+averaging: each side sends and receives as many bytes as in a round. With --flower, so do rounds of Flower's deployment
+engine with a model of the same size.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import click
 import numpy as np
 import pandas as pd
 from common import keep
+from flower import flower_rounds
 
 from fedstill import config
 from fedstill.agent.home import Home
@@ -250,9 +252,12 @@ async def exchanged(number: int, size: int, rounds: int) -> list[float]:
 @click.option("--participants", "numbers", multiple=True, type=click.IntRange(2), default=(2, 5, 10, 20))
 @click.option("--megabytes", type=float, default=1.0, show_default=True, help="Of one release, and of the teacher.")
 @click.option("--rounds", type=click.IntRange(2), default=11, show_default=True)
+@click.option(
+    "--flower", type=click.Path(exists=True, path_type=Path), help="Virtual environment of Flower, to compare."
+)
 @click.option("--quick", is_flag=True, help="Two participants, three rounds.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
-def main(numbers: Sequence[int], megabytes: float, rounds: int, quick: bool, out: Path) -> None:
+def main(numbers: Sequence[int], megabytes: float, rounds: int, flower: Path | None, quick: bool, out: Path) -> None:
     """Measure rounds and keep what was measured as JSON."""
     numbers, rounds = ((2,), 3) if quick else (numbers, rounds)
     items = max(1, round(megabytes * 2**20 / (4 * len(CLASSES))))
@@ -260,7 +265,14 @@ def main(numbers: Sequence[int], megabytes: float, rounds: int, quick: bool, out
     for number in numbers:
         measured.append(measure(number, items, rounds))
         took, plain = median(measured[-1]["round_s"]), median(measured[-1]["plain_tcp_s"])
-        print(f"{number:5} participants: {took:.3f} s a round, plain TCP {plain:.4f} s, {took / plain:.1f} times")
+        print(
+            f"{number:5} participants: {took:.3f} s a round, plain TCP {plain:.4f} s, {took / plain:.1f} times; "
+            f"{measured[-1]['peak_bytes'] / 1e6:.0f} MB"
+        )
+        if flower is not None:
+            measured[-1]["flower_s"] = flower_rounds(flower, number, measured[-1]["bytes"], min(rounds, 5))
+            theirs = median(measured[-1]["flower_s"])
+            print(f"      Flower: {theirs:.2f} s a round, {theirs / took:.0f} times")
     written = out / f"network{'-quick' if quick else ''}.json"
     keep(written, {"megabytes": megabytes, "rounds": rounds, "transport": "https"}, {}, measured)
     print(f"written: {written}")

@@ -57,7 +57,7 @@ class Mishaps:
         chance = self.chance
         leads = {"turn_over": 0.0} if len(self.world.seats) == 1 else {"days": 0.0}
         kinds = {**KINDS, **leads}
-        for _ in range(chance.randrange(1, 16)):
+        for _ in range(chance.randrange(1, 13)):
             at = chance.uniform(0, WITHIN_S)
             kind = chance.choices(tuple(kinds), tuple(kinds.values()))[0]
             self._later(at, getattr(self, kind))
@@ -179,7 +179,7 @@ class Mishaps:
             spoilt[chance.randrange(len(letter))] ^= 1 + chance.randrange(255)
             other = chance.choice([name for name in self.world.homes if name != sender])
             attacks += [(other, post), (sender, Post(bytes(spoilt), payload))]
-            if payload and not self.world.observer.took(letter):  # what is beside a letter that it knows is not read
+            if payload:
                 attacks.append((sender, Post(letter, payload + b"!")))
         self.world.attacked(*chance.choice(attacks))
         self._noted("nonsense")

@@ -130,7 +130,7 @@ class Seat(Machine):
         self.database = database
         self.desk: Desk | None = None
         self._office: Office | None = None
-        self._quiet_s = 20.0
+        self._quiet_s = 40.0
         self._open: list[asyncio.Future[Any]] = []
 
     async def work(self) -> None:
@@ -192,7 +192,7 @@ class Seat(Machine):
             answer.set_result(said)
 
     def _announce(self, bell: Bell, to: Iterable[Party]) -> None:
-        self._quiet_s = 20.0
+        self._quiet_s = 40.0
         self.world.observer.announced(to)
         bell.announce(sorted(to))  # the order of a set is another in each process
 

@@ -17,6 +17,7 @@ from fedstill.round import Phase
 from fedstill.service.audit import audit
 from fedstill.service.desk import Desk, convene
 from fedstill.service.registry import Registry
+from fedstill.service.store import blobs
 from fedstill.service.store.blobs import Blobs
 from fedstill.service.store.databases import StoreError
 from fedstill.service.store.store import Store
@@ -141,3 +142,14 @@ def test_a_clock_that_was_set_back_does_not_keep_the_lead(table: Table) -> None:
     """Whoever knows that the last one to lead is no more takes the lead, though its last beat lies in the future."""
     assert not table.store.lead("there", BEGAN - 86_400, 3.0)
     assert table.store.lead("there", BEGAN - 86_400, 0.0)
+
+
+def test_a_payload_that_a_letter_names_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who put it there was stopped between its name and the disk; a power failure would take what is acknowledged."""
+    payloads, synced = Blobs(tmp_path / "payloads", 2**20), []
+    digest = payloads.put(b"here")
+    monkeypatch.setattr(blobs, "_sync_folder", synced.append)
+    assert not payloads.keeps("0" * 64)
+    assert synced == []
+    assert payloads.keeps(digest)
+    assert synced == [payloads.folder]

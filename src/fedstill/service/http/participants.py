@@ -81,7 +81,7 @@ async def post_letter(request: Request, house: AtHome, caller: Member) -> dict[s
     (parcel,) = parcels
     if parcel.payload is None:
         digest = read(parcel.letter).header.digest
-        if not await asyncio.to_thread(house.desk.blobs.has, digest):
+        if not await asyncio.to_thread(house.desk.blobs.keeps, digest):
             raise Refused(409, "its payload is not here", "Upload the payload, then post the letter again")
     return {"why": await house.clerk.take(caller.name, parcel.letter, parcel.payload)}
 

@@ -153,7 +153,7 @@ class Office:
     async def _post(self, party: Party, asked: Post) -> Verdict:
         if asked.payload is None:
             digest = read(asked.letter).header.digest
-            if not await asyncio.to_thread(self._blobs.has, digest):
+            if not await asyncio.to_thread(self._blobs.keeps, digest):
                 raise Refused(409, "its payload is not here", "Send the payload, then post the letter again")
         return Verdict((await self._clerk.take(party, asked.letter, asked.payload))[:MAX_TEXT])
 

@@ -69,6 +69,13 @@ class Blobs:
         """Whether the whole payload is here."""
         return self._path(digest).is_file()
 
+    def keeps(self, digest: str) -> bool:
+        """The same, and that it is on the disk: whoever put it there may have been stopped just before it was."""
+        here = self.has(digest)
+        if here:
+            _sync_folder(self.folder)
+        return here
+
     def offset(self, digest: str) -> int:
         """How many bytes are here, of the whole payload or of its part."""
         for path in (self._path(digest), self._part(digest)):
