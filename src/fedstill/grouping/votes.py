@@ -66,7 +66,7 @@ def blockwise(rule: Rule) -> Rule:
             values[block], weight[block] = part.values, part.weight
         return SoftLabels(first.items, values, weight, first.space)
 
-    return cast(Rule, by_blocks)
+    return cast("Rule", by_blocks)
 
 
 def _part(vote: SoftLabels, block: slice) -> SoftLabels:
