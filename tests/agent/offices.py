@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tomli_w
-from simulation import FakeAgreement, FakeMember
+from parties import FakeAgreement, FakeMember
 
 from fedstill import wire
 from fedstill.agent.home import Home
@@ -124,7 +124,7 @@ class Office:
         contract = Contract(
             self.terms,
             self.digest,
-            FakeAgreement(distils),  # type: ignore[arg-type]
+            FakeAgreement(distils, lambda: 0),  # type: ignore[arg-type]
             self.ann,
             signer(),
         )

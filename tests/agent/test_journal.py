@@ -53,6 +53,18 @@ def test_runs_do_not_see_each_other(path: Path) -> None:
     other.handled(ASKED, SENT)
 
 
+def test_what_is_confirmed_is_not_sent_again(path: Path) -> None:
+    journal = Journal(path, "run")
+    journal.handled(ASKED, SENT)
+    journal.handled(Received(2, "ask", 2, "c" * 64, 12.0), replace(SENT, number=2))
+    journal.posted(1, 13.0, "too late")
+    confirmed = replace(SENT, posted_at=13.0, why="too late")
+    assert Journal(path, "run").sent() == [confirmed, replace(SENT, number=2)]
+    assert journal.unposted() == [replace(SENT, number=2)]
+    mode = journal._connection.execute("PRAGMA synchronous").fetchone()
+    assert mode == (2,)  # FULL again: what follows is on the disk when it is said to be
+
+
 def test_an_owner_decides_once(path: Path) -> None:
     journal = Journal(path, "run")
     journal.handled(ASKED, draft=DRAFT)

@@ -93,6 +93,9 @@ class Draft:
 WAITING, APPROVED, REFUSED, LATE = "", "approved", "refused", "late"
 
 
+_SENT = "SELECT number, what, letter, digest, size, made_at, posted_at, why FROM sent WHERE run = ?"
+
+
 class Journal:
     """The journal of one participant in one run.
 
@@ -129,10 +132,11 @@ class Journal:
 
     def sent(self) -> list[Sent]:
         """All letters that have been made, in order."""
-        query = (
-            "SELECT number, what, letter, digest, size, made_at, posted_at, why FROM sent WHERE run = ? ORDER BY number"
-        )
-        return [Sent(*row) for row in self._rows(query)]
+        return [Sent(*row) for row in self._rows(f"{_SENT} ORDER BY number")]
+
+    def unposted(self) -> list[Sent]:
+        """Those that the coordinator has not confirmed, in order."""
+        return [Sent(*row) for row in self._rows(f"{_SENT} AND posted_at IS NULL ORDER BY number")]
 
     def sent_ever(self) -> list[tuple[str, Sent]]:
         """The same of all runs, each with the SHA-256 of its terms, in the order in which they were made."""

@@ -151,7 +151,7 @@ class Worker:
         for draft in drafts:
             if draft.verdict in (APPROVED, REFUSED) and draft.letter is None:
                 self.journal.released(draft, self._written(self._decided(draft)))
-        return [(one, self._blobs.get(one.digest)) for one in self.journal.sent() if one.posted_at is None]
+        return [(one, self._blobs.get(one.digest)) for one in self.journal.unposted()]
 
     def stored(self, digest: str) -> Message | Reply:
         """A message or reply by its digest, as the journal names it."""
