@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -256,3 +257,22 @@ def test_the_benchmark_of_mqtt_measures_all_its_parts(tmp_path: Path) -> None:
     assert all(rate > 1 for one in kept["measured"][:-1] for rate in one["mb_per_s"])
     rounds = kept["measured"][-1]
     assert (rounds["participants"], len(rounds["round_s"]), rounds["faults"]) == (3, 2, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "times", "rounds"), [("network", "round_s", 2), ("many", "opens_s", 2)])
+def test_benchmarks_between_machines_measure_rounds(name: str, times: str, rounds: int, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    if name == "many" and not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system does not bind processes to cores")
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    (kept,) = json.loads((tmp_path / f"{name}-quick.json").read_text())["measured"]
+    assert len(kept[times]) == rounds
+    assert all(taken > 0 for taken in kept[times])
+    assert kept["peak_bytes"] > 0 or sys.platform != "linux"
