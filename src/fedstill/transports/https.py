@@ -28,16 +28,13 @@ from fedstill.transports.certificates import Certificate
 from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, pack_parcels, unpack_parcels
 from fedstill.transports.protocol import HEADER, SPOKEN, UNSAID, check_spoken
 from fedstill.transports.tls import client_side, own_certificate, refusal
+from fedstill.transports.transfers import HOPED_BYTES, MAX_TERMS_BYTES, carry_through
 
 T = TypeVar("T")
 
-MAX_TERMS_BYTES = 16 * 2**20
 MAX_PARCELS_BYTES = 16 * 2**20
 MAX_SAID_BYTES = 256 * 1024
 """Of any other answer."""
-
-HOPED_BYTES = 4 * 2**20
-"""A payload up to this size is sent without asking what is there of it."""
 
 PIECE_BYTES = 256 * 1024
 _MAY_PASS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
@@ -206,21 +203,8 @@ class HttpsLink:
         return verdict
 
     async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
-        """Attempt until it is done; raises LinkDown after some attempts in a row that moved nothing."""
-        best, in_vain = moved(), 0
-        while True:
-            fault = LinkDown("the transfer of a payload does not come to its end", remedy="Try again later")
-            try:
-                if await attempt():
-                    return
-            except LinkDown as error:
-                fault = error
-            in_vain = 0 if moved() > best else in_vain + 1
-            best = max(best, moved())
-            if in_vain >= self._patience.attempts:
-                raise fault
-            if in_vain:
-                await asyncio.sleep(self._patience.pause_s * 2 ** (in_vain - 1))
+        patience = self._patience
+        await carry_through(attempt, moved, attempts=patience.attempts, pause_s=patience.pause_s)
 
 
 async def enrol(

@@ -44,10 +44,7 @@ from fedstill.transports.mqtt.frames import (
 )
 from fedstill.transports.mqtt.line import Line, Patience, Speaker
 from fedstill.transports.tls import client_side, own_certificate
-
-MAX_TERMS_BYTES = 16 * 2**20
-HOPED_BYTES = 4 * 2**20
-"""A payload up to this size is sent without asking what is there of it."""
+from fedstill.transports.transfers import HOPED_BYTES, MAX_TERMS_BYTES, carry_through
 
 
 class MqttLink:
@@ -216,21 +213,10 @@ class MqttLink:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
-        """Attempt until it is done; raises LinkDown after some attempts in a row that moved nothing."""
-        best, in_vain = moved(), 0
-        while True:
-            fault = LinkDown("the transfer of a payload does not come to its end", remedy="Try again later")
-            try:
-                if await attempt():
-                    return
-            except LinkDown as error:
-                fault = error
-            in_vain = 0 if moved() > best else in_vain + 1
-            best = max(best, moved())
-            if in_vain >= self._patience.attempts or self._line.closed:
-                raise fault
-            if in_vain:
-                await asyncio.sleep(self._patience.pause_s * 2 ** (in_vain - 1))
+        patience = self._patience
+        await carry_through(
+            attempt, moved, attempts=patience.attempts, pause_s=patience.pause_s, closed=lambda: self._line.closed
+        )
 
 
 async def enrol(
