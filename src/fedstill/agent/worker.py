@@ -93,6 +93,7 @@ class Worker:
         self._party = member.name
         self._blobs = blobs
         self._clock = clock
+        self._made = ("", b"")  # the digest and payload of the last answer, which is about to be posted
         self.make = contract.agreement.make(member)
         self.prepared = contract.agreement.prepare(member)
         past = journal.received()
@@ -151,7 +152,10 @@ class Worker:
         for draft in drafts:
             if draft.verdict in (APPROVED, REFUSED) and draft.letter is None:
                 self.journal.released(draft, self._written(self._decided(draft)))
-        return [(one, self._blobs.get(one.digest)) for one in self.journal.unposted()]
+        digest, payload = self._made
+        return [
+            (one, payload if one.digest == digest else self._blobs.get(one.digest)) for one in self.journal.unposted()
+        ]
 
     def stored(self, digest: str) -> Message | Reply:
         """A message or reply by its digest, as the journal names it."""
@@ -218,7 +222,7 @@ class Worker:
         number = max(self._sent + 1, round(1000 * now))
         header = Header(self.contract.digest, self._party, COORDINATOR, number, "frame", digest, len(payload), now)
         letter = write(header, self.contract.identity.sign)
-        self._sent = number
+        self._sent, self._made = number, (digest, payload)
         return Sent(number, self._said(reply), letter.to_bytes(), digest, len(payload), now)
 
     def _said(self, reply: Reply) -> str:

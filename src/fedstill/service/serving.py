@@ -31,6 +31,9 @@ BROKER_S = 10.0
 STALE_S = 3.0
 """Silence after which another one takes the lead."""
 
+GARBAGE = (20_000, 20, 50)
+"""How much must be new before what is no longer used is looked for: a coordinator holds very many small objects."""
+
 
 async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[[str], None] = lambda _: None) -> None:
     """Serve the newest run until it is told to stop.
@@ -67,6 +70,7 @@ async def serve(consortium: Consortium, stopping: asyncio.Event, tell: Callable[
         limits=consortium.settings.limits,
     )
     gc.freeze()  # what stands for as long as the process does need not be looked at again and again
+    gc.set_threshold(*GARBAGE)
     serving = asyncio.create_task(server.serve())
     beating = asyncio.create_task(_beat(app.state.house.clerk, desk))
     stopped = asyncio.create_task(stopping.wait())

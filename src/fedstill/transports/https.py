@@ -25,7 +25,7 @@ import msgspec
 import fedstill
 from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
 from fedstill.transports.certificates import Certificate
-from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, pack_parcels, unpack_parcels
+from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, pack_parcels, read, unpack_parcels
 from fedstill.transports.protocol import HEADER, SPOKEN, UNSAID, check_spoken
 from fedstill.transports.tls import client_side, own_certificate, refusal
 from fedstill.transports.transfers import HOPED_BYTES, MAX_TERMS_BYTES, carry_through
@@ -119,22 +119,26 @@ class HttpsLink:
 
     async def fetch(self, digest: str, size: int) -> bytes:
         """See `links.Link.fetch`."""
-        got = bytearray()
+        pieces: list[bytes] = []
+        got = 0
 
         async def attempt() -> bool:
-            headers = {"Range": f"bytes={len(got)}-"} if got else {}
+            nonlocal got
+            headers = {"Range": f"bytes={got}-"} if got else {}
             path = f"/v1/payloads/{digest}"
             async with self._web.ask("GET", path, seconds=self._patience.transfer_s, headers=headers) as response:
                 if response.status != 206:
-                    got.clear()
+                    pieces.clear()
+                    got = 0
                 async for piece in response.content.iter_any():
-                    got.extend(piece)
-                    if len(got) > size:
+                    pieces.append(piece)
+                    got += len(piece)
+                    if got > size:
                         raise WireError(f"it is larger than the {size} bytes of its letter", where=f"payload {digest}")
-            return len(got) == size
+            return got == size
 
-        await self._persist(attempt, lambda: len(got))
-        payload = bytes(got)
+        await self._persist(attempt, lambda: got)
+        payload = b"".join(pieces)
         if await asyncio.to_thread(digest_of, payload) != digest:
             raise WireError("what came has another SHA-256", where=f"payload {digest}", remedy="Fetch it again")
         return payload
@@ -169,7 +173,7 @@ class HttpsLink:
 
     async def _upload(self, payload: bytes, letter: bytes) -> _Verdict | None:
         """Upload a payload; returns what was said of its letter, if that could go with it."""
-        digest = await asyncio.to_thread(digest_of, payload)
+        digest = read(letter).header.digest  # which the coordinator checks
         path, there, hope = f"/v1/payloads/{digest}", 0, len(payload) <= HOPED_BYTES
         verdict: _Verdict | None = None
 

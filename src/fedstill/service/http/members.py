@@ -8,11 +8,21 @@ from contextlib import suppress
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from fedstill.service.callers import Refused, too_often
-from fedstill.service.http.house import BYTES, AtHome, Member, admitted, complaint, giving, incoming, read_json, taking
+from fedstill.service.http.house import (
+    BYTES,
+    Guarded,
+    caller_of,
+    complaint,
+    giving,
+    house_of,
+    incoming,
+    read_json,
+    taking,
+)
 from fedstill.transports.keys import MAX_PEM_BYTES
 from fedstill.transports.protocol import SPOKEN
 
@@ -22,7 +32,7 @@ READY_S = 2.0
 _REQUEST = 2 * MAX_PEM_BYTES  # JSON with a request for a certificate, whose line ends are escaped
 
 strangers = APIRouter(responses=complaint())
-members = APIRouter(responses=complaint(), dependencies=[Depends(admitted)])
+members = APIRouter(responses=complaint(), route_class=Guarded)
 
 
 class Enrolment(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,8 +55,9 @@ async def health() -> dict[str, bool | str]:
 
 
 @strangers.get("/ready")
-async def ready(house: AtHome) -> dict[str, bool]:
+async def ready(request: Request) -> dict[str, bool]:
     """The desk answers."""
+    house = house_of(request)
     if house.clock() >= house.ready_until:
         try:
             async with asyncio.timeout(READY_S):
@@ -58,8 +69,9 @@ async def ready(house: AtHome) -> dict[str, bool]:
 
 
 @strangers.post("/v1/enrol", openapi_extra=taking("application/json", Enrolment))
-async def enrol(request: Request, house: AtHome) -> dict[str, str]:
+async def enrol(request: Request) -> dict[str, str]:
     """Join with an invitation: a certificate for a request, and the authority's certificate."""
+    house = house_of(request)
     wait_s = house.newcomers.take(_network(request), house.clock())
     if wait_s:
         raise too_often(wait_s)
@@ -69,22 +81,25 @@ async def enrol(request: Request, house: AtHome) -> dict[str, str]:
 
 
 @members.post("/v1/renew", openapi_extra=taking("application/json", Renewal))
-async def renew(request: Request, house: AtHome, caller: Member) -> dict[str, str]:
+async def renew(request: Request) -> dict[str, str]:
     """A new certificate before the present one ends."""
+    house, caller = house_of(request), caller_of(request)
     asked = read_json(await incoming(request).whole(_REQUEST), Renewal)
     certificate = await house.clerk.call(house.desk.renew, caller.name, asked.request.encode())
     return {"certificate": certificate.decode()}
 
 
 @members.get("/v1/terms", response_class=Response, responses=giving(BYTES))
-async def terms(house: AtHome) -> Response:
+async def terms(request: Request) -> Response:
     """What all have agreed on for this run."""
+    house = house_of(request)
     return Response(await house.clerk.call(lambda: house.desk.terms), media_type=BYTES)
 
 
 @members.get("/v1/status")
-async def status(house: AtHome) -> Response:
+async def status(request: Request) -> Response:
     """What goes on, for people."""
+    house = house_of(request)
     said = await house.clerk.call(house.desk.status)
     return Response(msgspec.json.encode(said), media_type="application/json")
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -15,13 +15,13 @@ from fedstill.errors import ConfigError
 from fedstill.service.callers import Refused
 from fedstill.service.http.gauges import CONTENT_TYPE
 from fedstill.service.http.house import (
-    AtHome,
+    Guarded,
     House,
-    Member,
     T,
-    admitted,
+    caller_of,
     complaint,
     giving,
+    house_of,
     incoming,
     read_json,
     taking,
@@ -34,7 +34,7 @@ LOG = logging.getLogger(__name__)
 ZIP = "application/zip"
 _MAX_ASKED_BYTES = 4096
 
-overseers = APIRouter(responses=complaint(), dependencies=[Depends(admitted)])
+overseers = APIRouter(responses=complaint(), route_class=Guarded)
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 
@@ -55,14 +55,16 @@ class Revoking(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @overseers.get("/metrics", response_class=Response, responses=giving("text/plain"))
-async def metrics(house: AtHome) -> Response:
+async def metrics(request: Request) -> Response:
     """Counts for Prometheus."""
+    house = house_of(request)
     return Response(house.gauges.page(), headers={"Content-Type": CONTENT_TYPE})
 
 
 @overseers.get("/v1/audit", response_class=Response, responses=giving(ZIP))
-async def audit(house: AtHome, caller: Member) -> Response:
+async def audit(request: Request) -> Response:
     """All events, letters, payloads and certificates, for `fedstill audit verify`; no keys."""
+    house, caller = house_of(request), caller_of(request)
     _check_free(house)
     pieces = house.administration.export()
     LOG.info("audit exported", extra={"by": caller.name})
@@ -70,8 +72,9 @@ async def audit(house: AtHome, caller: Member) -> Response:
 
 
 @overseers.post("/v1/invitations", openapi_extra=taking("application/json", Inviting))
-async def invite(request: Request, house: AtHome, caller: Member) -> Response:
+async def invite(request: Request) -> Response:
     """An invite for a participant or an observer, which lets it in once."""
+    house, caller = house_of(request), caller_of(request)
     asked = read_json(await incoming(request).whole(_MAX_ASKED_BYTES), Inviting)
     made = await _done(
         house,
@@ -81,8 +84,9 @@ async def invite(request: Request, house: AtHome, caller: Member) -> Response:
 
 
 @overseers.post("/v1/revocations", openapi_extra=taking("application/json", Revoking))
-async def revoke(request: Request, house: AtHome, caller: Member) -> dict[str, str]:
+async def revoke(request: Request) -> dict[str, str]:
     """A participant or an observer is let in no more."""
+    house, caller = house_of(request), caller_of(request)
     asked = read_json(await incoming(request).whole(_MAX_ASKED_BYTES), Revoking)
     await _done(house, lambda: house.administration.revoke(asked.name, caller.name))
     return {"revoked": asked.name}

@@ -14,18 +14,18 @@ import re
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from fedstill.service.callers import Caller, Refused, recognise
 from fedstill.service.clerk import Ear
-from fedstill.service.http.house import BYTES, AtHome, House, Member, admitted, complaint, giving, incoming, taking
+from fedstill.service.http.house import BYTES, Guarded, House, caller_of, complaint, giving, house_of, incoming, taking
 from fedstill.service.http.transfer import Content, append
 from fedstill.service.limits import MAX_WAIT_S
 from fedstill.transports.letters import MAX_LETTER_BYTES, Parcel, pack_parcels, read, unpack_parcels
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the payload")]
 
-participants = APIRouter(responses=complaint(), dependencies=[Depends(admitted)])
+participants = APIRouter(responses=complaint(), route_class=Guarded)
 
 
 # Letters.
@@ -34,12 +34,11 @@ participants = APIRouter(responses=complaint(), dependencies=[Depends(admitted)]
 @participants.get("/v1/letters", response_class=Response, responses=giving(BYTES))
 async def letters(
     request: Request,
-    house: AtHome,
-    caller: Member,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0.0,
 ) -> Response:
     """Letters with a number above `after`, as packed parcels; where there are none, wait for them."""
+    house, caller = house_of(request), caller_of(request)
     with house.bell.listening(caller.name) as ear:
         parcels = await house.clerk.call(house.desk.letters, caller.name, after)
         if not parcels and wait_s:
@@ -69,11 +68,12 @@ async def _dismiss_when_gone(request: Request, ear: Ear) -> None:
 
 
 @participants.post("/v1/letters", openapi_extra=taking(BYTES))
-async def post_letter(request: Request, house: AtHome, caller: Member) -> dict[str, str]:
+async def post_letter(request: Request) -> dict[str, str]:
     """Give one packed parcel to the coordinator; when this answers, it is on the disk.
 
     `why` is empty where the letter was taken, else says why it was not used.
     """
+    house, caller = house_of(request), caller_of(request)
     bound = house.limits.max_letter_bytes
     parcels = unpack_parcels(await incoming(request).whole(bound), bound)
     if len(parcels) != 1:
@@ -90,8 +90,9 @@ async def post_letter(request: Request, house: AtHome, caller: Member) -> dict[s
 
 
 @participants.head("/v1/payloads/{digest}", response_class=Response)
-async def look_at_payload(house: AtHome, digest: Digest) -> Response:
+async def look_at_payload(request: Request, digest: Digest) -> Response:
     """How much of a payload is here, and how large one may be."""
+    house = house_of(request)
     return Response(headers=await asyncio.to_thread(_extent, house, digest))
 
 
@@ -103,8 +104,6 @@ async def look_at_payload(house: AtHome, digest: Digest) -> Response:
 )
 async def send_payload(
     request: Request,
-    house: AtHome,
-    caller: Member,
     digest: Digest,
     upload_offset: Annotated[int, Header(ge=0)],
     upload_complete: Annotated[str, Header(pattern=r"^\?[01]$")] = "?0",
@@ -115,6 +114,7 @@ async def send_payload(
     `letter`, in base64, is the letter about this payload; with the last piece it is given to the coordinator, as when
     it is posted alone, and the answer is the verdict.
     """
+    house, caller = house_of(request), caller_of(request)
     last, about = upload_complete == "?1", _letter(letter, digest)
     count, bound = house.gauges.payload_bytes.labels("up").inc, house.max_payload_bytes
     await append(incoming(request), house.desk.blobs, digest, upload_offset, last=last, max_bytes=bound, count=count)
@@ -136,9 +136,10 @@ def _letter(text: str, digest: str) -> bytes:
 
 @participants.get("/v1/payloads/{digest}", response_class=Response, responses=giving(BYTES, 200, 206))
 async def fetch_payload(
-    house: AtHome, caller: Member, digest: Digest, range_: Annotated[str, Header(alias="Range")] = ""
+    request: Request, digest: Digest, range_: Annotated[str, Header(alias="Range")] = ""
 ) -> Response:
     """A payload that a letter to the caller names, or the part from a byte on (`Range: bytes=N-`)."""
+    house, caller = house_of(request), caller_of(request)
     blobs = house.desk.blobs
     allowed = await house.clerk.call(house.desk.reads, caller.name, digest)
     if not allowed or not await asyncio.to_thread(blobs.has, digest):

@@ -29,7 +29,7 @@ from fedstill.service.http.gate import PEER, App
 from fedstill.service.limits import Limits
 from fedstill.transports.tls import server_side
 
-READ_BYTES = 64 * 1024
+READ_BYTES = 32 * 1024
 """What is read from a connection at once. asyncio reserves 256 kB for every TLS connection, and takes no parameter."""
 
 MAX_HEAD_BYTES = 64 * 1024

@@ -47,9 +47,8 @@ class Body:
         Gone
             Where it is cut off.
         """
-        too_large = Refused(413, f"the body is over the bound of {max_bytes} bytes", "Send less")
         if self.declared.isascii() and self.declared.isdigit() and int(self.declared) > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
         clock = asyncio.get_running_loop().time
         end, read_bytes, more = clock() + within_s, 0, True
         while more:
@@ -63,7 +62,7 @@ class Body:
             piece = message.get("body", b"")
             read_bytes += len(piece)
             if read_bytes > max_bytes:
-                raise too_large
+                raise _too_large(max_bytes)
             yield piece
             more = message.get("more_body", False)
 
@@ -162,3 +161,7 @@ def _write(blobs: Blobs, digest: str, at: int, block: bytearray, *, last: bool =
 
 def _misfit(error: str, present: int) -> Refused:
     return Refused(409, error, f"Go on from byte {present}", {"Upload-Offset": str(present)})
+
+
+def _too_large(max_bytes: int) -> Refused:
+    return Refused(413, f"the body is over the bound of {max_bytes} bytes", "Send less")
