@@ -67,15 +67,22 @@ def test_who_gives_the_lead_away_writes_no_more(opened):
         two.lead("", 100.0, STALE_S)
 
 
-def test_beside_the_one_that_leads_an_operator_invites_and_no_more(opened):
+def test_beside_the_one_that_leads_an_operator_invites_and_says_so_and_no_more(opened):
     leader, operator = opened(), opened()
     append(operator)  # nobody leads
     leader.lead("leader", 100.0, STALE_S)
+    with leader.writing() as w:
+        w.add_run(b"", 1.0, "")
+        w.append(1, "started", 1.0, b"")
     with operator.writing() as w:
         w.add_invitation(HASH, "bakery", "participant", 200.0)
+        w.append(None, "invited", 1.0, b"")
         w.set_status("bakery", "revoked")
+    append(leader)
+    assert verify_chain(list(leader.records())) is None
+    assert [record.kind for record in leader.records()] == ["x", "started", "invited", "x"]
     writes = (
-        lambda w: w.append(None, "x", 1.0, b""),
+        lambda w: w.append(1, "x", 1.0, b""),
         lambda w: w.add_run(b"", 1.0, ""),
         lambda w: w.set_run(1, ""),
         lambda w: w.add_letters([LetterRow("bakery", 1, 1, b"", HASH, 0, 1)]),

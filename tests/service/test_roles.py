@@ -23,6 +23,7 @@ from fedstill.service.export import PIECE_BYTES, export, fill_private, pieces, v
 from fedstill.service.founding import found, plan
 from fedstill.service.invites import read_invite
 from fedstill.service.rights import FROM_AFAR, MEMBERS
+from fedstill.service.store.chain import verify_chain
 from fedstill.service.store.store import Store
 from fedstill.transports.certificates import Certificate
 from fedstill.transports.identity import Identity
@@ -158,13 +159,17 @@ def test_who_was_let_in_and_out_by_whom_is_written_down(
     assert verify(consortium.folder).faults == ()
 
 
-def test_who_does_not_lead_invites_and_writes_no_event(consortium: Consortium) -> None:
-    """As an operator at the command line, while the coordinator serves."""
+def test_what_an_operator_does_beside_a_coordinator_that_serves_is_in_the_chain(consortium: Consortium) -> None:
+    """At the command line, in a process of its own."""
     leading = Store.open(f"sqlite:///{consortium.folder / 'store.db'}")
     assert leading.lead("somebody", 0.0, 1.0)
     consortium.invite("Ada", 1, Role.AUDITOR)
     consortium.registry.revoke("Ada")
-    assert events(consortium) == []
+    assert events(consortium) == [
+        ("invited", {"party": "Ada", "role": "auditor", "by": ""}),
+        ("revoked", {"party": "Ada", "by": ""}),
+    ]
+    assert verify_chain(list(consortium.store.records())) is None
     assert consortium.store.party("Ada").status == "revoked"  # type: ignore[union-attr]
     leading.close()
 

@@ -236,6 +236,8 @@ class Desk:
         return max(self.progress.now, self.registry.clock())
 
     def _all_joined(self) -> bool:
+        if self.store.how_many(JOINED) < len(self._agreed.parties):  # asked whenever somebody joins
+            return False
         joined = {one.name for one in self.store.parties() if one.status == JOINED}
         return joined >= set(self._agreed.parties)
 

@@ -10,14 +10,13 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
 from fedstill.errors import ConfigError, LinkRefused
-from fedstill.service.store.store import NotLeading, Store, Writer
+from fedstill.service.store.store import Store, Writer
 from fedstill.service.store.tables import JOINED, REVOKED
 from fedstill.transports.authority import Authority
 from fedstill.transports.certificates import Certificate
@@ -125,9 +124,8 @@ class Registry:
         return known.name, Role(known.role)
 
     def _record(self, writer: Writer, kind: str, **said: str) -> None:
-        """Into the chain of events as well, where this process may write there: it leads, or nobody does."""
-        with suppress(NotLeading):
-            writer.append(None, kind, self.clock(), msgspec.json.encode(said))
+        """Into the chain of events as well."""
+        writer.append(None, kind, self.clock(), msgspec.json.encode(said))
 
     def _certify(self, name: str, role: Role, request_pem: bytes) -> Certificate:
         now = datetime.fromtimestamp(self.clock(), UTC)

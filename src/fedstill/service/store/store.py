@@ -51,8 +51,9 @@ class NotLeading(RunError):  # noqa: N818 - says what is the matter
 class Writer(Reads):
     """One transaction of `Store.writing`: reads see what it has written so far.
 
-    Parties and invitations can also be written by who has never led (an operator at the command line, while the
-    coordinator runs). Runs, events and letters belong to the one that leads, if there is one: others get NotLeading.
+    Parties, invitations and events that belong to no run can also be written by who has never led (an operator at the
+    command line, while the coordinator runs). All else belongs to the one that leads, if there is one: others get
+    NotLeading.
     """
 
     def __init__(self, connection: sa.Connection, rival: NotLeading | None) -> None:
@@ -193,8 +194,9 @@ class Writer(Reads):
             raise ConfigError(f"there is no run {number}")
 
     def append(self, run: int | None, kind: str, at: float, body: bytes) -> Record:
-        """Add an event to the chain; `run` is None where it belongs to no run."""
-        self._lead()
+        """Add an event to the chain; `run` is None where it belongs to no run, and anybody who may write may say so."""
+        if run is not None:
+            self._lead()
         head = self._last or self.head()
         previous, last = (head.hash, head.seq) if head else (GENESIS, 0)
         self._last = link(previous, last + 1, run, kind, at, body)
