@@ -372,6 +372,20 @@ def test_a_letter_may_come_with_the_last_piece_of_its_payload(house, ann):
     assert house.desk.batches == [*before, [("ann", base64.b64decode(letter), None)]]
 
 
+def test_payloads_that_no_letter_names_have_a_bound(consortium, tmp_path):
+    one, two = os.urandom(600_000), os.urandom(600_000)
+    with strict(consortium, tmp_path, pending_bytes=1_000_000) as (house, ann):
+        assert patch(house, ann, digest_of(one), one[:1000], complete="?0").status == 204
+        assert patch(house, ann, digest_of(one), one[1000:], offset=1000).status == 204
+        said = patch(house, ann, digest_of(two), two)
+        assert (said.status, said.json["error"]) == (
+            413,
+            "you have uploaded 600000 bytes that no letter of yours has named",
+        )
+        assert house.post(ann, 9, one, inline=False).json == {"why": ""}
+        assert patch(house, ann, digest_of(two), two).status == 204
+
+
 def test_a_payload_with_another_digest_is_deleted(house, ann):
     digest = digest_of(b"what was promised")
     said = patch(house, ann, digest, b"what was sent")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstill.errors import ConfigError
-from fedstill.service.limits import Buckets, Limits
+from fedstill.service.limits import Buckets, Limits, Pending
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
@@ -39,6 +43,31 @@ def test_no_more_than_rate_and_burst_come_through(pauses, per_s, burst):
         taken += not wait
         assert 0 <= wait <= 1 / per_s
     assert taken <= burst + now * per_s + 1e-6
+
+
+def test_what_no_letter_names_yet_is_bounded_for_each_party():
+    pending = Pending(100)
+    assert pending.begin("ann", "a", 60) == 0
+    assert pending.begin("ann", "a", 60) == 0  # the same once more
+    assert pending.begin("ann", "b", 40) == 0
+    assert pending.begin("ann", "c", 1) == 100
+    assert pending.begin("bob", "c", 1) == 0
+    pending.end("ann", "a")
+    assert pending.begin("ann", "c", 60) == 0
+    assert pending.begin("ann", "b", 41) == 60
+    for digest in "bc":
+        pending.end("ann", digest)
+    assert pending.begin("ann", "d", 500) == 0  # how large a single one may be is another limit
+
+
+def test_the_page_for_operators_names_all_limits_and_their_defaults():
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "between-machines.md"
+    rows = page.read_text(encoding="utf-8").partition("## Limits")[2].partition("\n## ")[0].splitlines()
+    told = {}
+    for row in (line for line in rows if line.startswith("| `")):
+        keys, values = row.split(" | ")[:2]
+        told |= dict(zip(re.findall(r"`(\w+)`", keys), map(float, values.split(", ")), strict=True))
+    assert told == asdict(Limits())
 
 
 @pytest.mark.parametrize("wrong", [{"burst": 0}, {"body_s": -1}, {"requests_per_s": float("inf")}, {"connections": 0}])

@@ -464,6 +464,25 @@ def test_pieces_are_put_in_order(office, blobs):
     assert blobs.get(digest_of(payload)) == payload
 
 
+def test_payloads_that_no_letter_names_have_a_bound_over_mqtt_too(consortium, blobs):
+    desk = MemoryDesk(consortium, blobs, Bell().announce)
+    clerk = Clerk(desk, limits=Limits(pending_bytes=PIECE_BYTES))
+    office = Office(clerk, Bell(), Limits(), None)
+    (one,), (two,) = pieces_of(os.urandom(2000)), pieces_of(os.urandom(PIECE_BYTES))
+
+    async def work():
+        ann = caller(desk)
+        assert (await office.carry_out(ann, one)).whole
+        with pytest.raises(Refused, match="you have uploaded 2000 bytes"):
+            await office.carry_out(ann, two)
+        letter = desk.letter("ann", COORDINATOR, 1, one.data, Identity.create())
+        assert await office.carry_out(ann, Post(letter, None)) == Verdict("")
+        assert (await office.carry_out(ann, two)).whole
+        await clerk.close()
+
+    run(work)
+
+
 def test_a_piece_whose_predecessor_never_comes_is_not_kept(office, blobs, monkeypatch):
     office, desk = office
     monkeypatch.setattr("fedstill.service.mqtt.uploads.HOLD_S", 0.01)

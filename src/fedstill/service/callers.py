@@ -61,6 +61,15 @@ def too_often(wait_s: float) -> Refused:
     return Refused(429, "too many requests", f"Try again in {seconds} s", {"Retry-After": seconds})
 
 
+def too_much(uploaded_bytes: int) -> Refused:
+    """The answer to who has uploaded so much that no letter of it has named, and wants to upload more."""
+    return Refused(
+        413,
+        f"you have uploaded {uploaded_bytes} bytes that no letter of yours has named",
+        "Post the letters about them first, or ask the operator for a higher bound (pending_bytes)",
+    )
+
+
 def told(fault: Exception) -> Refused:
     """What is said about a fault to whoever asked; what it says of places in here is for the log."""
     match fault:

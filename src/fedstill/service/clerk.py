@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fedstill.errors import WireError
 from fedstill.labels import Party
+from fedstill.service.limits import Limits, Pending
 from fedstill.service.store.blobs import Blobs
 from fedstill.transports.letters import Parcel, check_payload, read
 from fedstill.transports.roles import Role
@@ -208,10 +209,15 @@ class Clerk:
         The desk.
     clock:
         Seconds by a clock that never goes back.
+    limits:
+        How much a party may have uploaded before it says what for.
     """
 
-    def __init__(self, counter: Counter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, counter: Counter, clock: Callable[[], float] = time.monotonic, limits: Limits | None = None
+    ) -> None:
         self.counter = counter
+        self.pending = Pending((limits or Limits()).pending_bytes)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...], asyncio.Future[Any]]] = deque()
@@ -241,7 +247,10 @@ class Clerk:
         self._waiting.append((_Post(party, letter, payload), verdict))
         if self._taking is None:
             self._taking = asyncio.create_task(self._take_all())
-        return await verdict
+        said = await verdict
+        if payload is None:
+            self.pending.end(party, read(letter).header.digest)
+        return said
 
     async def who(self, fingerprint: str) -> tuple[Party, Role] | None:
         """Whose certificate it is; true within the last two seconds."""

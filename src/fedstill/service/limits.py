@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, fields
 
 from fedstill.errors import ConfigError
+from fedstill.labels import Party
 from fedstill.transports.letters import INLINE_BYTES, MAX_LETTER_BYTES
 
 MAX_WAIT_S = 60.0
@@ -23,6 +24,8 @@ class Limits:
         Of a posted parcel: a letter and the payload beside it.
     max_payload_bytes:
         Of a payload that is uploaded.
+    pending_bytes:
+        Of all payloads that one party has uploaded, whole or in part, and no letter of it has named yet.
     requests_per_s, burst:
         Of one party: so many on average, and so many at once.
     enrolments_per_minute:
@@ -41,6 +44,7 @@ class Limits:
 
     max_letter_bytes: int = MAX_LETTER_BYTES + INLINE_BYTES + 1024
     max_payload_bytes: int = 512 * 2**20
+    pending_bytes: int = 2**30
     requests_per_s: float = 50.0
     burst: int = 200
     enrolments_per_minute: float = 10.0
@@ -58,6 +62,41 @@ class Limits:
                 raise ConfigError(
                     f"{field.name} = {value} lets nothing through", where="limits", remedy="Use a positive number"
                 )
+
+
+class Pending:
+    """What each party has uploaded and no letter of it has named yet: it could fill the disk and count for nothing.
+
+    Parameters
+    ----------
+    max_bytes:
+        Of one party. It is known for as long as this process lives.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._sizes: dict[Party, dict[str, int]] = {}
+
+    def begin(self, party: Party, digest: str, size: int) -> int:
+        """A party uploads the first `size` bytes of a payload, or all of it.
+
+        Returns
+        -------
+        0 where it may, and this is noted; else how many bytes it has uploaded already.
+        """
+        sizes = self._sizes.get(party, {})
+        others = sum(sizes.values()) - sizes.get(digest, 0)
+        if others and others + size > self._max_bytes:
+            return others
+        self._sizes.setdefault(party, {})[digest] = max(size, sizes.get(digest, 0))
+        return 0
+
+    def end(self, party: Party, digest: str) -> None:
+        """A letter of the party names this payload."""
+        sizes = self._sizes.get(party, {})
+        sizes.pop(digest, None)
+        if not sizes:
+            self._sizes.pop(party, None)
 
 
 class Buckets:

@@ -37,7 +37,7 @@ class House:
         self.bell = bell
         self.clock = clock
         self.gauges = Gauges()
-        self.clerk = Clerk(counter, clock)
+        self.clerk = Clerk(counter, clock, limits)
         self.newcomers = Buckets(limits.enrolments_per_minute / 60, limits.enrolments_per_minute)
         self.ready_until = -math.inf
         self.exporting = False

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from fedstill.labels import Party
-from fedstill.service.callers import Caller, Refused, recognise
+from fedstill.service.callers import Caller, Refused, recognise, too_much
 from fedstill.service.clerk import Bell, Clerk
 from fedstill.service.limits import Limits
 from fedstill.service.mqtt.uploads import Uploads
@@ -95,6 +95,9 @@ class Office:
                 return await asyncio.to_thread(self._uploads.extent, body.digest)
             case Piece():
                 self._check_size(body.size)
+                uploaded_bytes = self._clerk.pending.begin(caller.name, body.digest, body.size)
+                if uploaded_bytes:
+                    raise too_much(uploaded_bytes)
                 return await self._uploads.add(body)
             case Post():
                 return await self._post(caller.name, body)
