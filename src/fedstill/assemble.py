@@ -151,7 +151,9 @@ class _Reader:
 
     def read(self, table: ParticipantTable, default: DataTable) -> Any:
         """A participant's data."""
-        return self._one(table.over(default), table.site or table.name, f"participant {table.name}")
+        # A participant's own file may call its only site what it likes.
+        alone = table.file is not None and table.site is None
+        return self._one(table.over(default), table.site or table.name, f"participant {table.name}", alone=alone)
 
     def public(self, file: FederationFile, members: Sequence[Member]) -> Any:
         """The transfer set's data, none of which may be a member's; None where members contribute all of it."""
@@ -235,12 +237,20 @@ class _Reader:
             raise DataError(error.what, where=error.where, remedy=remedy) from None
         return replace(read, data=read.data.rename(columns={"load_kw": covariates[0]}))
 
-    def _one(self, table: DataTable, site: str | None, where: str, covariates: tuple[str, ...] | None = None) -> Any:
+    def _one(
+        self,
+        table: DataTable,
+        site: str | None,
+        where: str,
+        covariates: tuple[str, ...] | None = None,
+        *,
+        alone: bool = False,
+    ) -> Any:
         path = self._path(table, where)
         if not isinstance(self._task, Forecast):
             return _rows_of(self._tables(path), path, table.site_column, site)
         layout = layout_of(table, self._task.covariates if covariates is None else covariates)
-        sites = self._sites(path, layout, site=site)
+        sites = self._sites(path, layout, site=site, alone=alone)
         if site is None and len(sites) > 1:
             raise ConfigError(
                 f"{path.name} holds {len(sites)} sites",

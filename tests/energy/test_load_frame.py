@@ -521,6 +521,16 @@ def test_a_site_that_is_not_there(write) -> None:
         read(path, UTC, site="zzz")
 
 
+def test_the_only_site_of_a_file_may_have_another_name_where_it_is_alone(write) -> None:
+    path = write(csv([f"mill,{x},{i}" for i, x in enumerate(FOUR)], "site,ds,y"))
+    assert list(read(path, UTC, site="plant-a", alone=True)) == ["plant-a"]
+    with pytest.raises(DataError, match='there is no site "plant-a"'):
+        read(path, UTC, site="plant-a")
+    two = write(csv([f"{site},{x},{i}" for site in ("mill", "dairy") for i, x in enumerate(FOUR)], "site,ds,y"))
+    with pytest.raises(DataError, match='there is no site "plant-a"'):
+        read(two, UTC, site="plant-a", alone=True)
+
+
 def test_a_comma_that_was_set_and_a_point_in_the_file(write) -> None:
     layout = Layout(timezone="UTC", separator=";", decimal=",")
     with pytest.raises(DataError, match=r'line 3.*"1\.234,5" is not a number.*thousands'):

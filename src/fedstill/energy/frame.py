@@ -56,7 +56,9 @@ class SiteLoad:
 DEFAULT = Layout()
 
 
-def read(path: Path | str, layout: Layout = DEFAULT, *, site: str | None = None) -> dict[str, SiteLoad]:
+def read(
+    path: Path | str, layout: Layout = DEFAULT, *, site: str | None = None, alone: bool = False
+) -> dict[str, SiteLoad]:
     """Read the sites of a CSV or Parquet file.
 
     Parameters
@@ -68,6 +70,8 @@ def read(path: Path | str, layout: Layout = DEFAULT, *, site: str | None = None)
     site:
         Read this site only; for a file without a column of sites, the name of its one site instead of the
         name of the file.
+    alone:
+        Where the file has only one site, that one is meant, whatever the file calls it.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def read(path: Path | str, layout: Layout = DEFAULT, *, site: str | None = None)
         Where the file cannot be used as it is: it names the file, the line (the header is line 1; of Parquet
         the row, from 0), the column and what to do.
     """
-    return _sites(tables.of_file(Path(path), layout), layout, site=site, default=Path(path).stem)
+    return _sites(tables.of_file(Path(path), layout), layout, site=site, default=Path(path).stem, alone=alone)
 
 
 def from_frame(
@@ -93,7 +97,9 @@ def from_frame(
     return _sites(tables.of_frame(frame, layout, source), layout, site=site, default=source)
 
 
-def _sites(table: tables.Table, layout: Layout, *, site: str | None, default: str) -> dict[str, SiteLoad]:
+def _sites(
+    table: tables.Table, layout: Layout, *, site: str | None, default: str, alone: bool = False
+) -> dict[str, SiteLoad]:
     """The sites of a table."""
     rows, columns, source = table.rows, table.columns, table.source
     for key, zone in (("timezone", layout.timezone), ("calendar", layout.calendar)):
@@ -107,7 +113,7 @@ def _sites(table: tables.Table, layout: Layout, *, site: str | None, default: st
     if columns.site is None:
         codes, names = np.zeros(len(rows), np.int64), [default if site is None else site]
     else:
-        codes, names = _site_codes(rows[columns.site], source, site)
+        codes, names = _site_codes(rows[columns.site], source, site, alone=alone)
         rows, codes = rows[codes >= 0], codes[codes >= 0]
     stamps, own = cells.stamps(rows[columns.timestamp], source)
     if own is None and layout.timezone is None:
@@ -131,16 +137,20 @@ def _sites(table: tables.Table, layout: Layout, *, site: str | None, default: st
     return sites
 
 
-def _site_codes(column: pd.Series[Any], source: tables.Source, site: str | None) -> tuple[Array, list[str]]:
+def _site_codes(
+    column: pd.Series[Any], source: tables.Source, site: str | None, *, alone: bool
+) -> tuple[Array, list[str]]:
     """The number of each row's site, -1 for rows that were not asked for, and the names of the sites."""
     codes, names = cells.distinct(column)
     empty = np.array([not name.strip() for name in names] + [True])
     source.refuse(column, empty[codes], "the row names no site", "Write the site or remove the row")
     if site is None:
         return codes, names
+    if alone and len(names) == 1:
+        return codes, [site]
     if site not in names:
         close = difflib.get_close_matches(site, names) or names[:5]
-        remedy = f"Did you mean {' or '.join(close)}? There are {len(names)} sites"
+        remedy = f"Did you mean {' or '.join(close)}? There are {len(names)} sites; write which with site = ..."
         raise source.error(f'there is no site "{site}"', remedy, column=column.name)
     return np.where(codes == names.index(site), 0, -1), [site]
 
