@@ -76,7 +76,7 @@ HOMES = {
         f"service/http/{name}.py" for name in ("api", "house", "members", "participants", "overseers", "transfer")
     },
     "uvicorn": {"service/http/server.py"},
-    "aiohttp": {"transports/https.py"},
+    "aiohttp": {"transports/https.py", "transports/web.py"},
     "paho": {"transports/mqtt/connection.py"},
     "socks": {"transports/mqtt/proxies.py"},
     "prometheus_client": {"service/http/gauges.py"},

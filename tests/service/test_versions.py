@@ -206,7 +206,7 @@ def test_a_newcomer_of_another_version_does_not_use_up_its_invitation(house, mon
     identity = Identity.create()
     asked = f"https://127.0.0.1:{house.server.port}", "token", identity.request_pem("new")
     authority = house.consortium.authority.cert_pem
-    monkeypatch.setattr("fedstill.transports.https.SPOKEN", NEWER[0])
+    monkeypatch.setattr("fedstill.transports.web.SPOKEN", NEWER[0])
     with pytest.raises(LinkRefused, match="Ask the operator to upgrade fedstill"):
         asyncio.run(enrol(*asked, authority))
     monkeypatch.undo()

@@ -9,62 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-import fedstill
-from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, WireError
-from fedstill.transports.certificates import Certificate
+from fedstill.errors import LinkRefused, WireError
 from fedstill.transports.letters import INLINE_BYTES, Parcel, digest_of, pack_parcels, read, unpack_parcels
-from fedstill.transports.protocol import HEADER, SPOKEN, UNSAID, check_spoken
-from fedstill.transports.tls import client_side, own_certificate, refusal
+from fedstill.transports.tls import client_side, own_certificate
 from fedstill.transports.transfers import HOPED_BYTES, MAX_TERMS_BYTES, carry_through
-
-T = TypeVar("T")
+from fedstill.transports.web import Patience, Web, line, read_json, read_whole
 
 MAX_PARCELS_BYTES = 16 * 2**20
-MAX_SAID_BYTES = 256 * 1024
-"""Of any other answer."""
-
 PIECE_BYTES = 256 * 1024
-_MAY_PASS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
-"""Answers after which the same question can have another answer."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait, and how often to try again.
-
-    Attributes
-    ----------
-    connect_s:
-        For a connection.
-    answer_s:
-        For an answer, from the first byte of the question to the last of the answer; a request for letters may take as
-        much longer as it is to wait.
-    transfer_s:
-        For one attempt to move a payload. What it moved stays, and the next attempt goes on behind it.
-    attempts:
-        In a row that move nothing of a payload; then the link is down.
-    pause_s:
-        After the first of these; twice as long after each next.
-    """
-
-    connect_s: float = 15.0
-    answer_s: float = 60.0
-    transfer_s: float = 300.0
-    attempts: int = 5
-    pause_s: float = 0.5
 
 
 class HttpsLink:
@@ -102,19 +61,19 @@ class HttpsLink:
     ) -> None:
         self._patience = patience or Patience()
         context = client_side(authority_pem, (certificate, key), bundle)
-        self._web = _Web(address, context, self._patience, own_certificate(certificate, authority_pem))
+        self._web = Web(address, context, self._patience, own_certificate(certificate, authority_pem))
 
     async def terms(self) -> bytes:
         """See `links.Link.terms`."""
         async with self._web.ask("GET", "/v1/terms") as response:
-            return await _read(response, MAX_TERMS_BYTES)
+            return await read_whole(response, MAX_TERMS_BYTES)
 
     async def letters(self, after: int, wait_s: float) -> list[Parcel]:
         """See `links.Link.letters`; `wait_s` up to 60."""
         asked = {"after": str(after), "wait_s": str(wait_s)}
         seconds = self._patience.answer_s + wait_s
         async with self._web.ask("GET", "/v1/letters", seconds=seconds, params=asked) as response:
-            data = await _read(response, MAX_PARCELS_BYTES)
+            data = await read_whole(response, MAX_PARCELS_BYTES)
         return unpack_parcels(data, MAX_PARCELS_BYTES)
 
     async def fetch(self, digest: str, size: int) -> bytes:
@@ -149,15 +108,15 @@ class HttpsLink:
         if not beside:
             verdict = await self._upload(payload, letter)
             if verdict is not None:
-                return _line(verdict.why)
+                return line(verdict.why)
         parcel = pack_parcels([Parcel(letter, payload if beside else None)])
         async with self._web.ask("POST", "/v1/letters", data=parcel) as response:
-            return _line((await _read_json(response, _Verdict)).why)
+            return line((await read_json(response, _Verdict)).why)
 
     async def renew(self, request_pem: bytes) -> bytes:
         """A new certificate (PEM) for the participant, for which it makes a request. Raises as the others do."""
         async with self._web.ask("POST", "/v1/renew", json={"request": request_pem.decode()}) as response:
-            return (await _read_json(response, _Certified)).certificate.encode()
+            return (await read_json(response, _Certified)).certificate.encode()
 
     async def clock(self) -> float:
         """The coordinator's time in Unix seconds, to the second. Raises as the others do."""
@@ -200,7 +159,7 @@ class HttpsLink:
                 "PATCH", path, seconds=seconds, headers=headers, data=pieces, and_also=and_also
             ) as sent:
                 if sent.status == 200:
-                    verdict = await _read_json(sent, _Verdict)
+                    verdict = await read_json(sent, _Verdict)
                 return sent.status != and_also
 
         await self._persist(attempt, lambda: there)
@@ -244,11 +203,11 @@ async def enrol(
     LinkRefused, LinkDown, WireError, ConfigError
         See `links.Link` and `HttpsLink`.
     """
-    web = _Web(address, client_side(authority_pem, bundle=bundle), patience or Patience())
+    web = Web(address, client_side(authority_pem, bundle=bundle), patience or Patience())
     try:
         said = {"token": token, "request": request_pem.decode()}
         async with web.ask("POST", "/v1/enrol", json=said) as response:
-            answer = await _read_json(response, _Enrolled)
+            answer = await read_json(response, _Enrolled)
     finally:
         await web.close()
     return answer.certificate.encode(), answer.authority.encode()
@@ -267,146 +226,11 @@ class _Enrolled(msgspec.Struct):
     authority: str
 
 
-class _Complaint(msgspec.Struct):
-    error: str
-    remedy: str = ""
-
-
-class _Web:
-    """Asks one server, and turns whatever goes wrong into errors of ours."""
-
-    def __init__(
-        self, address: str, context: ssl.SSLContext, patience: Patience, own: Certificate | None = None
-    ) -> None:
-        self._address = _checked(address)
-        self._own = own
-        self._context = context
-        self._patience = patience
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
-
-    @asynccontextmanager
-    async def ask(
-        self, method: str, path: str, *, seconds: float | None = None, and_also: int = 0, **rest: Any
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask, and yield an answer that is no refusal; `and_also` is a status that the caller looks after."""
-        patience = self._patience
-        timeout = aiohttp.ClientTimeout(
-            total=patience.answer_s if seconds is None else seconds, sock_connect=patience.connect_s
-        )
-        with _translated(self._address, self._own):
-            session = self._opened()
-            async with session.request(
-                method, self._address + path, allow_redirects=False, timeout=timeout, **rest
-            ) as response:
-                if response.status >= 300 and response.status != and_also:
-                    raise await _refusal(response)
-                check_spoken(coordinator=response.headers.get(HEADER, UNSAID))
-                yield response
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._session is not None:
-            await self._session.close()
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise LinkDown("this link is closed", where=self._address)
-        if self._session is None:  # made here, because it needs the loop that it is used in
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._context, limit=8),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={
-                    "User-Agent": f"fedstill/{fedstill.__version__}",
-                    HEADER: SPOKEN,
-                    "Accept-Encoding": "identity",
-                },
-                auto_decompress=False,
-                trust_env=True,
-            )
-        return self._session
-
-
-def _checked(address: str) -> str:
-    """The address without a slash at its end."""
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme == "https" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigError(
-            f"{address[:200]!r} is not the address of a coordinator", remedy="Write https://host or https://host:port"
-        )
-    return f"https://{parts.netloc}"
-
-
-@contextmanager
-def _translated(address: str, own: Certificate | None) -> Iterator[None]:
-    try:
-        yield
-    except aiohttp.ClientHttpProxyError as error:
-        kind = LinkDown if error.status in _MAY_PASS else LinkRefused
-        raise kind(
-            f"the proxy answers {error.status} {_line(error.message)}",
-            where=address,
-            remedy="Look at HTTPS_PROXY and NO_PROXY, and whether the proxy lets this address through",
-        ) from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-        fault = _fault(error, address)
-        # Servers may end a connection without a word where they do not accept a certificate.
-        if isinstance(fault, LinkDown) and own is not None and not own.valid(datetime.now(UTC)):
-            fault = LinkRefused(
-                f"the certificate of '{own.name}' is valid from {own.starts} to {own.ends}, and not now",
-                where=address,
-                remedy="Enrol again with a new invitation, or set the clock",
-            )
-        raise fault from None
-
-
-def _fault(error: Exception, address: str) -> FedstillError:
-    refused = refusal(error, address)
-    if refused is not None:
-        return refused
-    said = _line(str(error) or type(error).__name__)
-    if isinstance(error, ValueError) and not isinstance(error, OSError | aiohttp.ClientError):
-        return LinkRefused(f"address or proxy cannot be used: {said}", where=address, remedy="Look at HTTPS_PROXY")
-    what = "no answer in time" if isinstance(error, TimeoutError) else f"no connection, or it broke: {said}"
-    return LinkDown(what, where=address, remedy="Try again; if it stays so, check network and proxy")
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> FedstillError:
-    """The error for an answer that is none."""
-    kind = LinkDown if response.status in _MAY_PASS else LinkRefused
-    try:
-        said = await _read_json(response, _Complaint)
-    except WireError:
-        said = _Complaint(f"it answers {response.status}")
-    return kind(_line(said.error), where=f"coordinator ({response.status})", remedy=_line(said.remedy))
-
-
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    data = bytearray()
-    async for piece in response.content.iter_any():
-        data += piece
-        if len(data) > max_bytes:
-            raise WireError(f"the coordinator's answer is over the bound of {max_bytes} bytes")
-    return bytes(data)
-
-
-async def _read_json(response: aiohttp.ClientResponse, kind: type[T]) -> T:
-    data = await _read(response, MAX_SAID_BYTES)
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"the coordinator's answer is not what it should be: {_line(str(error))}") from None
-
-
 def _offset(response: aiohttp.ClientResponse, size: int) -> int:
     """How much of a payload of `size` bytes the coordinator has. Raises LinkRefused where it would never take it."""
     said = response.headers.get("Upload-Offset", "")
     if not (said.isascii() and said.isdigit() and len(said) < 19 and int(said) <= size):
-        raise WireError(f"the coordinator has '{_line(said)[:40]}' of {size} bytes of a payload")
+        raise WireError(f"the coordinator has '{line(said)[:40]}' of {size} bytes of a payload")
     name, _, bound = response.headers.get("Upload-Limit", "").partition("=")
     if name == "max-size" and bound.isascii() and bound.isdigit() and size > int(bound[:18]):
         raise LinkRefused(
@@ -420,8 +244,3 @@ async def _pieces(payload: bytes, at: int) -> AsyncIterator[memoryview]:
     view = memoryview(payload)
     for start in range(at, len(payload), PIECE_BYTES):
         yield view[start : start + PIECE_BYTES]
-
-
-def _line(text: str) -> str:
-    """What another machine says, fit for a line of a log."""
-    return "".join(sign if sign.isprintable() else " " for sign in text[:500]).strip()
