@@ -268,7 +268,7 @@ def run(case: Case, row: Row, seed: int) -> list[dict[str, Any]]:
     makes = learners(case, seed, row.learner, companions=row.companions and row.learner is None)
     strategy = strategy_of(row, makes, case.transfer.X.shape[1])
     plan = Plan(tuple(makes), OUTPUTS, len(case.transfer.X), row.rounds, len(makes))
-    builds = {p: BuildParticipant(case.sites[p], makes[p], case.transfer.X, Raw()) for p in makes}
+    builds = {p: BuildParticipant(case.sites[p], makes[p], case.transfer.X, Raw(), len(makes)) for p in makes}
     arguments = dict.fromkeys(makes, (case.test,))
     after: dict[int, dict[str, float]] = {}
     with InProcess(builds) as exchange:

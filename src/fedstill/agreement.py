@@ -91,6 +91,8 @@ class Agreement:
         The most rounds that will be run; 0 for references, which never talk.
     seed:
         Everything random follows from it, and from a participant's name.
+    voices:
+        How many take part.
     """
 
     task: Task
@@ -99,6 +101,7 @@ class Agreement:
     recipes: tuple[Recipe, ...]
     rounds: int
     seed: int
+    voices: int
 
     @property
     def distils(self) -> bool:
@@ -132,7 +135,7 @@ class Agreement:
 
     def build(self, make: MakeModel, prepared: Prepared) -> BuildParticipant:
         """How its participant is built."""
-        return BuildParticipant(prepared.site, make, self.inputs, self.coder)
+        return BuildParticipant(prepared.site, make, self.inputs, self.coder, self.voices)
 
     def model(self, make: MakeModel, prepared: Prepared, kept: Kept) -> Model:
         """What it keeps, still without the learners."""
@@ -176,7 +179,9 @@ def read_agreement(terms: Terms, transfer: bytes) -> Agreement:
         raise WireError("the transfer set is no table of numbers")
     if X.shape[1] != len(task.features) or (block is not None and block.shape != X.shape[:1]):
         raise WireError(f"the transfer set does not have the {len(task.features)} columns of the task")
-    return Agreement(task, TransferSet(X, X.nbytes, block), terms.codec, tuple(terms.recipes), terms.rounds, terms.seed)
+    public = TransferSet(X, X.nbytes, block)
+    recipes, voices = tuple(terms.recipes), len(terms.parties)
+    return Agreement(task, public, terms.codec, recipes, terms.rounds, terms.seed, voices)
 
 
 def write_transfer(transfer: TransferSet) -> bytes:

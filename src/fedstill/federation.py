@@ -132,7 +132,7 @@ class Federation:
         chosen = self._chosen(strategy, options or {})
         chosen = chosen if stop_after is None else chosen.scored()
         runs = rounds if chosen.rounds is None else chosen.rounds
-        self.agreement = Agreement(task, self.transfer, codec, chosen.recipes, runs, seed)
+        self.agreement = Agreement(task, self.transfer, codec, chosen.recipes, runs, seed, len(self.members))
         coder = self.agreement.coder
         self.makes = {one.name: self.agreement.make(one) for one in self.members}
         self.strategy = self._ready(chosen)

@@ -33,7 +33,7 @@ def conclude(participant: Participant, X: Array) -> Conclusion:
     held, unseen = participant.held_out()
     said = participant.predict(X)
     unseen = {name: unseen[name] for name in said if name in unseen}
-    kept = choose(participant.outputs, held, unseen)
+    kept = choose(participant.outputs, held, unseen, participant.hearsay)
     alone = choose(participant.outputs, held, {name: unseen[name] for name in unseen if name != "distilled"})
     own = said.get("own", said["floor"])  # who has no model of its own has the floor
     predictions = {name: values for name, values in said.items() if name != "own"}

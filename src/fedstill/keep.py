@@ -7,6 +7,9 @@ The held-back rows come from the site's own short history. In that season the ow
 in the next, and the distilled one, which has learned from everybody's seasons, worse; and a few held-back days are few.
 So the weights are stacked (Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1) with a pull towards weights that do well
 for most: ridge regression's idea, towards `PRIOR` instead of zero.
+
+What is held back from a model is not held back from its teacher, which has heard of these rows by the participant's own
+answer. The fewer speak, the more of the teacher is the participant itself, and the more its loss flatters: `FLATTERY`.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ PRIOR = {"distilled": 0.8, "own": 0.1, "floor": 0.1}
 """The weights that a participant without evidence takes; the rest of them where a candidate is missing."""
 PULL = 0.03
 """What the squared distance from `PRIOR` counts, where the lowest loss of a blend on held-back rows counts 1."""
+FLATTERY = 0.3
+"""By what part of itself the held-back loss of a distilled model is too low where its teacher is the participant alone;
+by trial. Where the participant is one of n voices, a part of 1/n of that."""
 _STEPS = 10
 """A blend's weights are multiples of 1/10: finer ones follow the noise of a few held-back weeks."""
 
@@ -57,7 +63,7 @@ class Kept:
         return spread
 
 
-def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Kept:
+def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array], hearsay: float = 0.0) -> Kept:
     """Choose by the losses on held-back rows, and by what mostly does well.
 
     Parameters
@@ -68,6 +74,8 @@ def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Ke
         The held-back rows.
     predictions:
         The prediction of them, shape (n, k), by each of the candidates that `PRIOR` names and that there are.
+    hearsay:
+        The part of the distilled model's teacher that has seen the held-back rows, 0 to 1.
     """
     names = [name for name in PRIOR if name in predictions]
     prior = np.array([PRIOR[name] for name in names])
@@ -82,8 +90,10 @@ def choose(outputs: Outputs, held: Rows, predictions: Mapping[str, Array]) -> Ke
         return float(held.block_means(losses(outputs, held.y, np.tensordot(weights, stacked, 1))).mean())
 
     found = np.array([held_loss(weights) for weights in blends])
-    best = found.min()
-    worse = found / best if best > 0 else np.where(found > 0, np.inf, 1.0)
+    taught = blends[:, names.index("distilled")] if "distilled" in names else 0.0
+    expected = found * (1 + FLATTERY * hearsay * taught)
+    best = expected.min()
+    worse = expected / best if best > 0 else np.where(expected > 0, np.inf, 1.0)
     chosen = (worse + PULL * apart).argmin()
     blend = np.tensordot(blends[chosen], stacked, 1)
     alone = ", ".join(

@@ -117,10 +117,11 @@ class BuildParticipant:
     make: MakeModel
     X_transfer: Array
     codec: Codec
+    voices: int
 
     def __call__(self) -> Participant:
         """Make it."""
-        return Participant(self.site, self.make, self.make.outputs, self.X_transfer, self.codec)
+        return Participant(self.site, self.make, self.make.outputs, self.X_transfer, self.codec, self.voices)
 
 
 def make_model(member: Member, outputs: Outputs, seed: int, companions: Sequence[str] = ()) -> MakeModel:

@@ -52,14 +52,21 @@ class Participant:
         The transfer set's inputs, shape (m, f).
     codec:
         The federation's codec.
+    voices:
+        How many take part: what it says makes up that part of a teacher.
     """
 
-    def __init__(self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec) -> None:
+    def __init__(
+        self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec, voices: int
+    ) -> None:
         self.site = site
         self.make = make
         self.outputs = outputs
         self.X_transfer = X_transfer
         self.codec = codec
+        self.voices = voices
+        self.hearsay = 0.0
+        """The part of the distilled model's teacher that has seen the rows by which the model is judged."""
         self.distilled: Learner | None = None
         self.losses: dict[int, float] = {}
         self.notes: list[str] = []
@@ -181,13 +188,15 @@ class Participant:
                 X, values, weight = rows.X, values[rows.y], weight[rows.y]
             return self.make().distil(rows.X, rows.y, X, values, weight, recipe.share)
 
-        self._take(distil(self.site.rows), distil, self.site.folds)
+        self._take(distil(self.site.rows), distil, self.site.folds, hearsay=1 / self.voices)
 
-    def _take(self, distilled: Learner, fit: Callable[[Rows], Learner], folds: Sequence[int]) -> None:
+    def _take(
+        self, distilled: Learner, fit: Callable[[Rows], Learner], folds: Sequence[int], hearsay: float = 0.0
+    ) -> None:
         """Take a distilled model; `fit` trains the like without one of these folds, by which it will be judged."""
         unseen = CrossFit(self.site, len(self.outputs), fit)
         unseen.predict(self._watched_folds)  # where this fails, nothing is taken
-        self.distilled, self._judged_by, self._distilled_unseen = distilled, folds, unseen
+        self.distilled, self._judged_by, self._distilled_unseen, self.hearsay = distilled, folds, unseen, hearsay
 
     def _start(self, recipe: Recipe) -> Parametric:
         if self._shared is None:
@@ -277,7 +286,7 @@ class Participant:
 
     def choose(self) -> Kept:
         """Decide what to keep, by rows that the candidates have not seen."""
-        return choose(self.outputs, *self.held_out())
+        return choose(self.outputs, *self.held_out(), self.hearsay)
 
 
 def _told(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedstill.keep import PRIOR, PULL, choose
+from fedstill.keep import FLATTERY, PRIOR, PULL, choose
 from fedstill.labels import Outputs, Space
 from fedstill.sites import Rows
 from fedstill.testing.fakes import CLASSES, QUANTILES
@@ -145,3 +145,18 @@ def test_a_median_alone_and_classes_are_kept_as_they_are():
 def test_without_held_back_rows_nothing_is_stretched():
     kept = choose(QUANTILES, Rows(np.zeros((0, 1)), np.zeros(0)), {"own": np.zeros((0, 3), np.float32)})
     assert kept.stretch is None
+
+
+@pytest.mark.parametrize(
+    ("hearsay", "own", "weight"),
+    [(0.0, 1.03, 0.0), (0.5, 1.03, 1.0), (0.1, 1.03, 0.1)],
+)
+def test_a_teacher_that_is_the_participant_itself_flatters(hearsay, own, weight):
+    """The distilled model errs by 1 on paper and the own by 1.03, which without hearsay has no part at all.
+
+    Half of it hearsay: 1.15 is expected of the distilled model, so the own one is kept. A tenth: 1.03 of both, and the
+    prior decides.
+    """
+    kept = choose(MEDIAN, held(2), {"distilled": says(1, 1), "own": says(own, own)}, hearsay)
+    assert FLATTERY == 0.3
+    assert kept.weights.get("own", 0.0) == pytest.approx(weight)

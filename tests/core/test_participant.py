@@ -53,7 +53,7 @@ def holding_nothing_back(kind=Line):
     kind.trainings = 0
     made = Build("plant", QUANTILES, kind)()
     site = replace(made.site, fold=np.full(len(made.site.rows), -1))
-    return Participant(site, made.make, QUANTILES, made.X_transfer, RAW)
+    return Participant(site, made.make, QUANTILES, made.X_transfer, RAW, voices=4)
 
 
 def mean_row(rows):

@@ -58,7 +58,7 @@ class RealBuild:
 
     def __call__(self):
         own = site(self.party, QUANTILES, self.seed, n=60)
-        return Participant(own, self.make, QUANTILES, rows(QUANTILES, N_ITEMS, seed=99).X, Raw())
+        return Participant(own, self.make, QUANTILES, rows(QUANTILES, N_ITEMS, seed=99).X, Raw(), 4)
 
 
 def members(algorithm):

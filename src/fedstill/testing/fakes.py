@@ -202,6 +202,7 @@ class Build:
     seed: int = 0
     n_items: int = 8
     codec: Codec = field(default_factory=Raw)
+    voices: int = 4
 
     def __call__(self) -> Participant:
         """Build it."""
@@ -211,6 +212,7 @@ class Build:
             self.outputs,
             rows(self.outputs, self.n_items, seed=99).X,
             self.codec,
+            self.voices,
         )
 
 
