@@ -365,6 +365,7 @@ def teachers_table(frame: pd.DataFrame) -> pd.DataFrame:
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--period", type=click.Choice(list(PERIODS)), default="development", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--first-seed", type=click.IntRange(0), default=0, help="Leave out earlier ones, measured before.")
 @click.option("--participants", "sizes", multiple=True, type=click.IntRange(2), default=(10,), show_default=True)
 @click.option("--alpha", "alphas", multiple=True, type=float, default=ALPHAS, show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, the strongest skew, and only FedMD, experts and pooled.")
@@ -376,6 +377,7 @@ def main(
     data: Path,
     period: str,
     seeds: int,
+    first_seed: int,
     sizes: Sequence[int],
     alphas: Sequence[float],
     quick: bool,
@@ -389,11 +391,11 @@ def main(
         sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
     every = TEACHERS if teachers else ROWS
     rows = {key: every[key] for key in every if teachers or key in (chosen or (QUICK if quick else ROWS))}
-    alphas, seeds = (alphas[:1], 1) if quick else (alphas, seeds)
+    alphas, counts = (alphas[:1], range(1)) if quick else (alphas, range(first_seed, seeds))
     written = out / f"classes-{name}-{period}{'-teachers' if teachers else ''}{'-quick' if quick else ''}.json"
     setting = {"data": name, "period": period, "private": private, "items": ITEMS}
     found = [] if quick else stored(written)["measured"]
-    for n, alpha, count in tqdm(list(itertools.product(sizes, alphas, range(seeds))), file=sys.stderr):
+    for n, alpha, count in tqdm(list(itertools.product(sizes, alphas, counts)), file=sys.stderr):
         seed = PERIODS[period] + count
         case = draw(images(data / file), private, period, n, alpha, seed)
         drawn = {"participants": n, "alpha": alpha, "seed": seed}
