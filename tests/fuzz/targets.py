@@ -45,7 +45,7 @@ from fedstill.service.export import export, verify
 from fedstill.service.http import house, members
 from fedstill.service.invites import read_invite
 from fedstill.service.serving import open_desk
-from fedstill.transports import https, visits
+from fedstill.transports import https, visits, web
 from fedstill.transports.certificates import Certificate
 from fedstill.transports.identity import Identity
 from fedstill.transports.letters import (
@@ -281,13 +281,13 @@ class _Said:
 def answered(_: Path) -> Target:
     """What a client reads as JSON."""
     said = {"why": "", "certificate": "pem", "authority": "pem", "error": "what", "remedy": "what to do"}
-    kinds = (https._Verdict, https._Certified, https._Enrolled, https._Complaint)
+    kinds = (https._Verdict, https._Certified, https._Enrolled, web._Complaint)
 
     def run(data: bytes) -> None:
-        assert isinstance(_done(https._refusal(_Said(data))), FedstillError)  # type: ignore[arg-type]
+        assert isinstance(_done(web._refusal(_Said(data))), FedstillError)  # type: ignore[arg-type]
         for kind in kinds:
             with suppress(WireError):
-                _done(https._read_json(_Said(data), kind))  # type: ignore[arg-type,var-annotated]
+                _done(web.read_json(_Said(data), kind))  # type: ignore[arg-type,var-annotated]
 
     return Target([msgspec.json.encode(said), *(msgspec.json.encode({name: text}) for name, text in said.items())], run)
 
