@@ -152,10 +152,10 @@ class Worker:
         for draft in drafts:
             if draft.verdict in (APPROVED, REFUSED) and draft.letter is None:
                 self.journal.released(draft, self._written(self._decided(draft)))
-        digest, payload = self._made
-        return [
-            (one, payload if one.digest == digest else self._blobs.get(one.digest)) for one in self.journal.unposted()
-        ]
+        letters, (digest, payload) = self.journal.unposted(), self._made
+        if not letters:
+            self._made = ("", b"")  # it has been posted, and may be large
+        return [(one, payload if one.digest == digest else self._blobs.get(one.digest)) for one in letters]
 
     def stored(self, digest: str) -> Message | Reply:
         """A message or reply by its digest, as the journal names it."""

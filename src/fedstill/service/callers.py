@@ -61,13 +61,15 @@ def too_often(wait_s: float) -> Refused:
     return Refused(429, "too many requests", f"Try again in {seconds} s", {"Retry-After": seconds})
 
 
-def too_much(uploaded_bytes: int) -> Refused:
-    """The answer to who has uploaded so much that no letter of it has named, and wants to upload more."""
-    return Refused(
-        413,
-        f"you have uploaded {uploaded_bytes} bytes that no letter of yours has named",
-        "Post the letters about them first, or ask the operator for a higher bound (pending_bytes)",
-    )
+def begin_upload(clerk: Clerk, caller: Caller, digest: str, size: int) -> None:
+    """Note that somebody uploads so much of a payload. Raises Refused where no letter of it names what is here."""
+    uploaded_bytes = clerk.pending.begin(caller.name, digest, size)
+    if uploaded_bytes:
+        raise Refused(
+            413,
+            f"you have uploaded {uploaded_bytes} bytes that no letter of yours has named",
+            "Post the letters about them first, or ask the operator for a higher bound (pending_bytes)",
+        )
 
 
 def told(fault: Exception) -> Refused:

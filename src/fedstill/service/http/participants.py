@@ -16,7 +16,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from fedstill.service.callers import Caller, Refused, recognise, too_much
+from fedstill.service.callers import Caller, Refused, begin_upload, recognise
 from fedstill.service.clerk import Ear
 from fedstill.service.http.house import BYTES, Guarded, House, caller_of, complaint, giving, house_of, incoming, taking
 from fedstill.service.http.transfer import Content, append
@@ -117,9 +117,7 @@ async def send_payload(
     house, caller = house_of(request), caller_of(request)
     last, about = upload_complete == "?1", _letter(letter, digest)
     count, bound = house.gauges.payload_bytes.labels("up").inc, house.max_payload_bytes
-    uploaded_bytes = house.clerk.pending.begin(caller.name, digest, _upto(request, upload_offset, bound))
-    if uploaded_bytes:
-        raise too_much(uploaded_bytes)
+    begin_upload(house.clerk, caller, digest, _upto(request, upload_offset, bound))
     await append(incoming(request), house.desk.blobs, digest, upload_offset, last=last, max_bytes=bound, count=count)
     if last and about:
         return {"why": await house.clerk.take(caller.name, about, None)}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from fedstill.labels import Party
-from fedstill.service.callers import Caller, Refused, recognise, too_much
+from fedstill.service.callers import Caller, Refused, begin_upload, recognise
 from fedstill.service.clerk import Bell, Clerk
 from fedstill.service.limits import Limits
 from fedstill.service.mqtt.uploads import Uploads
@@ -95,9 +95,7 @@ class Office:
                 return await asyncio.to_thread(self._uploads.extent, body.digest)
             case Piece():
                 self._check_size(body.size)
-                uploaded_bytes = self._clerk.pending.begin(caller.name, body.digest, body.size)
-                if uploaded_bytes:
-                    raise too_much(uploaded_bytes)
+                begin_upload(self._clerk, caller, body.digest, body.size)
                 return await self._uploads.add(body)
             case Post():
                 return await self._post(caller.name, body)
