@@ -166,8 +166,7 @@ class HttpsLink:
         return verdict
 
     async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
-        patience = self._patience
-        await carry_through(attempt, moved, attempts=patience.attempts, pause_s=patience.pause_s)
+        await carry_through(attempt, moved, self._patience)
 
 
 async def enrol(

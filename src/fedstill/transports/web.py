@@ -18,6 +18,7 @@ from fedstill.errors import ConfigError, FedstillError, LinkDown, LinkRefused, W
 from fedstill.transports.certificates import Certificate
 from fedstill.transports.protocol import HEADER, SPOKEN, UNSAID, check_spoken
 from fedstill.transports.tls import refusal
+from fedstill.transports.transfers import Persistence
 
 T = TypeVar("T")
 
@@ -29,29 +30,20 @@ _MAY_PASS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait, and how often to try again.
+class Patience(Persistence):
+    """How long to wait over HTTPS.
 
     Attributes
     ----------
-    connect_s:
-        For a connection.
     answer_s:
         For an answer, from the first byte of the question to the last of the answer; a request for letters may take as
         much longer as it is to wait.
     transfer_s:
         For one attempt to move a payload. What it moved stays, and the next attempt goes on behind it.
-    attempts:
-        In a row that move nothing of a payload; then the link is down.
-    pause_s:
-        After the first of these; twice as long after each next.
     """
 
-    connect_s: float = 15.0
     answer_s: float = 60.0
     transfer_s: float = 300.0
-    attempts: int = 5
-    pause_s: float = 0.5
 
 
 class _Complaint(msgspec.Struct):

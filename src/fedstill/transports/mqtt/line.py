@@ -31,33 +31,25 @@ from fedstill.transports.mqtt.frames import (
 from fedstill.transports.mqtt.window import Timing, Window
 from fedstill.transports.protocol import SPOKEN
 from fedstill.transports.roles import Role
+from fedstill.transports.transfers import Persistence
 
 T = TypeVar("T", bound=Reply)
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait, and how often to try again.
+class Patience(Persistence):
+    """How long to wait over MQTT.
 
     Attributes
     ----------
-    connect_s:
-        For a connection.
     answer_s:
         For an answer, however often the coordinator says that it works on it; a request for letters may take as much
         longer as it is to wait.
-    attempts:
-        In a row that move nothing of a payload; then the link is down.
-    pause_s:
-        After the first of these; twice as long after each next.
     timing:
         When to ask again, and how long a silence may be.
     """
 
-    connect_s: float = 15.0
     answer_s: float = 300.0
-    attempts: int = 5
-    pause_s: float = 0.5
     timing: Timing = field(default_factory=Timing)
 
 

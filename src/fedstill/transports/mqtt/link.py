@@ -213,10 +213,7 @@ class MqttLink:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _persist(self, attempt: Callable[[], Awaitable[bool]], moved: Callable[[], int]) -> None:
-        patience = self._patience
-        await carry_through(
-            attempt, moved, attempts=patience.attempts, pause_s=patience.pause_s, closed=lambda: self._line.closed
-        )
+        await carry_through(attempt, moved, self._patience, closed=lambda: self._line.closed)
 
 
 async def enrol(
