@@ -18,7 +18,7 @@ LAYERS = (
     {"labels", "plugins"},
     {"messages"},
     {"wire"},
-    {"strategy", "stopping", "flaws", "codecs", "sites", "grouping", "density", "coverage", "learners"},
+    {"strategy", "stopping", "flaws", "codecs", "sites", "grouping", "density", "coverage", "learners", "privacy"},
     {"calibrate", "crossfit"},
     {"round", "keep", "algorithms", "energy", "config"},
     {"participant", "tasks", "evaluation"},
@@ -35,10 +35,10 @@ LAYERS = (
 
 CORE = {"errors", "labels", "messages", "wire", "strategy", "flaws", "codecs", "sites", "grouping", "density"}
 CORE |= {"stopping", "calibrate", "coverage", "crossfit", "learners", "plugins", "round", "keep", "algorithms"}
-CORE |= {"participant"}
+CORE |= {"participant", "privacy"}
 """Units that know nothing of any task, file or network: they import one another alone."""
 
-PURE = CORE - {"errors", "grouping", "learners"}
+PURE = CORE - {"errors", "grouping", "learners", "privacy"}
 """Units that need no library but NumPy (and msgspec, for the wire), and that do nothing to the world."""
 
 BESIDE = {"energy", "tasks", "evaluation"}
@@ -56,6 +56,7 @@ HOMES = {
     "torch": {"learners/torch.py"},
     "safetensors": {"learners/torch.py"},
     "skops": {"learners/store.py"},
+    "dp_accounting": {"privacy/pricing.py"},
     "holidays": {"energy/calendar.py"},
     "sklearn": {"learners/sklearn.py", "grouping/clustering.py", "evaluation/metrics.py"},
     "jinja2": {"evaluation/report.py"},
@@ -161,6 +162,11 @@ def test_heavy_libraries_have_homes(library):
     assert {name for name in modules() if library in outside(name)} == HOMES[library]
 
 
+def test_what_is_spent_is_plain_data():
+    assert outside("privacy/spending.py") <= (set(sys.stdlib_module_names) - WORLD) | {"msgspec"}
+    assert inside("privacy/spending.py") == set()
+
+
 def test_pandas_stays_with_data():
     assert {unit(name) for name in modules() if "pandas" in outside(name)} <= {"energy", "tasks", "assemble", "cli"}
 
@@ -172,7 +178,7 @@ def test_nothing_but_tests_imports_tests():
 
 HEAVY = """{
     'pandas', 'sklearn', 'scipy', 'lightgbm', 'xgboost', 'torch', 'holidays', 'skops', 'fastparquet',
-    'aiohttp', 'pytest'
+    'aiohttp', 'pytest', 'dp_accounting'
 }"""
 
 
@@ -183,6 +189,7 @@ HEAVY = """{
         "from fedstill.cli.main import main; main(['--help'])",
         "from fedstill.cli.main import main; main(['data', 'synthetic', '--help'])",
         "import fedstill.cli.coordinating",
+        "import fedstill.privacy.durable",
         "import fedstill.participant, fedstill.round, fedstill.codecs.raw, fedstill.algorithms.fedmd, fedstill.plugins",
     ],
 )

@@ -7,6 +7,7 @@
     ├── LearnerError     a local model cannot do what it was asked
     ├── MissingExtra     a library that the chosen part needs is not installed
     ├── DownloadError    something could not be fetched
+    ├── BudgetSpent      the owner's privacy budget does not pay for this
     ├── LinkRefused      the coordinator says no, and why
     ├── LinkDown         the coordinator cannot be reached
     └── RunError         a federation could not finish
@@ -73,6 +74,10 @@ class MissingExtra(FedstillError):  # noqa: N818 - says what is missing
 
 class DownloadError(FedstillError):
     """Something could not be fetched."""
+
+
+class BudgetSpent(FedstillError):  # noqa: N818 - says what happened
+    """The owner's privacy budget does not pay for this; what it was for does not leave."""
 
 
 class LinkRefused(FedstillError):  # noqa: N818 - says what happened
