@@ -17,12 +17,16 @@ import numpy as np
 from fedstill import plugins, wire
 from fedstill.codecs.base import Codec
 from fedstill.coverage import coverage, warning
-from fedstill.errors import FedstillError, WireError
+from fedstill.errors import ConfigError, FedstillError, WireError
 from fedstill.keep import Kept
 from fedstill.labels import Array
 from fedstill.members import BuildParticipant, MakeModel, Member, make_model
 from fedstill.messages import Kind, Recipe
 from fedstill.models import Model
+from fedstill.privacy.guard import UNGUARDED, Guard, check_recipe, check_unit
+from fedstill.privacy.ledger import Ledger
+from fedstill.privacy.noise import Noise
+from fedstill.sites import View
 from fedstill.tasks.base import Prepared, Task, TransferSet
 
 FORMAT = 1
@@ -133,9 +137,29 @@ class Agreement:
         told = warning(share)
         return replace(one, coverage=share, notes=(*one.notes, *([told] if told else [])))
 
-    def build(self, make: MakeModel, prepared: Prepared) -> BuildParticipant:
+    @cached_property
+    def public(self) -> View:
+        """The transfer set as release models see it."""
+        return self.task.view(self.transfer.X, self.transfer.block)
+
+    def guard(self, member: Member, ledger: Ledger, noise: Noise) -> Guard:
+        """What stands between a member's data and all that leaves. Raises ConfigError where that cannot be."""
+        where = f"participant {member.name}, privacy"
+        for recipe in self.recipes:
+            check_recipe(member.privacy, recipe, where)
+        if member.contributes and member.privacy.mechanism != UNGUARDED:
+            raise ConfigError(
+                "rows are contributed as they are, which no mechanism makes private",
+                where=where,
+                remedy="Leave out contributes, or the mechanism",
+            )
+        check_unit(member.privacy, self.task.units, where)
+        public = None if member.privacy.mechanism == UNGUARDED else self.public
+        return Guard(member.privacy, public, self.rounds * len(self.recipes), ledger, noise)
+
+    def build(self, make: MakeModel, prepared: Prepared, guard: Guard | None = None) -> BuildParticipant:
         """How its participant is built."""
-        return BuildParticipant(prepared.site, make, self.inputs, self.coder, self.voices)
+        return BuildParticipant(prepared.site, make, self.inputs, self.coder, self.voices, guard)
 
     def model(self, make: MakeModel, prepared: Prepared, kept: Kept) -> Model:
         """What it keeps, still without the learners."""

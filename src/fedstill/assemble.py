@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,13 +16,15 @@ import pandas as pd
 from msgspec import structs
 
 from fedstill import plugins
-from fedstill.config import DataTable, FederationFile, ParticipantTable, convert
+from fedstill.config import DataTable, FederationFile, ParticipantTable, PrivacyTable, convert
 from fedstill.energy import simbench, synthetic
 from fedstill.energy.frame import Layout, SiteLoad, read, window
 from fedstill.energy.grids import show_span
 from fedstill.errors import ConfigError, DataError, FedstillError
 from fedstill.federation import Federation
 from fedstill.members import Member, check_names
+from fedstill.privacy.guard import Privacy
+from fedstill.privacy.spending import Budget, Unit
 from fedstill.tasks.base import Task
 from fedstill.tasks.forecast import Forecast
 from fedstill.tasks.inputs import WARM_UP_DAYS
@@ -79,9 +82,7 @@ def assemble(
                 where=f"participant {table.name}, contributes",
                 remedy="Publish them as a file, and name it under [transfer]",
             )
-        members.append(
-            Member(table.name, data, table.learner, table.options, table.history, table.companions, contributes)
-        )
+        members.append(replace(member_of(table, task, data, file.privacy), contributes=contributes))
         on_read(table.name)
     return Federation(
         task,
@@ -106,8 +107,19 @@ def read_member(table: ParticipantTable, task: Task, folder: Path) -> Member:
     for key, names in (("learner", [table.learner]), ("companions", table.companions or [])):
         for name in names:
             _resolve("learners", name, key)
-    data = _Reader(folder, task).read(table, DataTable())
-    return Member(table.name, data, table.learner, table.options, table.history, table.companions)
+    return member_of(table, task, _Reader(folder, task).read(table, DataTable()))
+
+
+def member_of(table: ParticipantTable, task: Task, data: Any, default: PrivacyTable | None = None) -> Member:
+    """A participant as its table says, with its data."""
+    said = table.privacy or default or PrivacyTable()
+    usual = Unit.PARTICIPANT if said.mechanism == "label_noise" else Unit(task.units[0])
+    budget = Budget(
+        math.inf if said.epsilon is None else said.epsilon, said.delta, usual if said.unit is None else Unit(said.unit)
+    )
+    privacy = Privacy(said.mechanism, budget, said.options)
+    privacy.build(f"participant {table.name}, privacy")
+    return Member(table.name, data, table.learner, table.options, table.history, table.companions, privacy=privacy)
 
 
 def build_task(file: FederationFile) -> Task:

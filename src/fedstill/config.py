@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -58,6 +58,26 @@ class DataTable(_Table, kw_only=True):
         return DataTable(**chosen)
 
 
+class PrivacyTable(_Table, kw_only=True):
+    """`[privacy]`: what is done to what leaves a participant, and what it may cost; participants may say otherwise.
+
+    Attributes
+    ----------
+    mechanism:
+        "none", "dp_sgd", "committee", "label_noise" or "silent".
+    epsilon, delta, unit:
+        The budget, for one "reading", "day", "customer" or "participant"; without epsilon there is none.
+    options:
+        Options of the mechanism.
+    """
+
+    mechanism: str = "none"
+    epsilon: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
+    unit: Literal["reading", "day", "customer", "participant"] | None = None
+    options: dict[str, Any] = {}
+
+
 class ParticipantTable(DataTable, kw_only=True):
     """`[[participants]]`: an enterprise, its data, its learner."""
 
@@ -67,6 +87,7 @@ class ParticipantTable(DataTable, kw_only=True):
     companions: list[str] | None = None
     history: Span = (None, None)
     contributes: Count | None = None
+    privacy: PrivacyTable | None = None
 
 
 class TransferTable(DataTable, kw_only=True):
@@ -87,6 +108,8 @@ class FederationFile(_Table, kw_only=True):
         `kind` and the settings of the task.
     strategy:
         `name` and the options of the algorithm.
+    privacy:
+        What protects participants that say nothing else.
     rounds, stop_after, quorum, deadline_s, workers, seed, codec:
         See `fedstill.federation.Federation`.
     """
@@ -103,6 +126,7 @@ class FederationFile(_Table, kw_only=True):
     data: DataTable = msgspec.field(default_factory=DataTable)
     transfer: TransferTable = msgspec.field(default_factory=TransferTable)
     strategy: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "grouped"})
+    privacy: PrivacyTable = msgspec.field(default_factory=PrivacyTable)
     participants: list[ParticipantTable] = []
 
 
@@ -192,7 +216,7 @@ def _choices(kind: Any, key: str) -> list[str]:
 
 
 def _fields(kind: Any, key: str) -> tuple[str, ...]:
-    tables = {"data": DataTable, "transfer": TransferTable, "participants": ParticipantTable}
+    tables = {"data": DataTable, "transfer": TransferTable, "participants": ParticipantTable, "privacy": PrivacyTable}
     table = tables.get(re.split(r"[.\[]", key)[0], kind)
     fields: tuple[str, ...] = getattr(table, "__struct_fields__", tuple(getattr(table, "__dataclass_fields__", ())))
     return fields

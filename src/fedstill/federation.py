@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ from fedstill.evaluation.summary import build_report
 from fedstill.judging import Conclusion, conclude, failure, notes, outcome, record, store
 from fedstill.members import Member, check_names, common_start
 from fedstill.participant import Participant
+from fedstill.privacy.guard import Guard, simulated_ledger
+from fedstill.privacy.noise import SeededNoise
 from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan, QuorumMissed
 from fedstill.sites import Rows
 from fedstill.strategy import Strategy, rehearse
@@ -247,8 +250,16 @@ class Federation:
         return Plan(parties, self.task.outputs, n_items, rounds, needed, deadline_s, stop_after=stop_after)
 
     def _exchange(self, prepared: Mapping[str, Prepared]) -> Exchange:
-        builds = {party: self.agreement.build(self.makes[party], one) for party, one in prepared.items()}
+        builds = {
+            party: self.agreement.build(self.makes[party], one, self._guard(party)) for party, one in prepared.items()
+        }
         return InProcess(builds) if self.workers <= 1 else Pool(builds, self.workers)
+
+    def _guard(self, party: str) -> Guard:
+        """Ledgers that end with the run, and noise that can be had again: a simulation protects nobody."""
+        (member,) = (one for one in self.members if one.name == party)
+        seed = zlib.crc32(f"{self.seed}/{party}/noise".encode())
+        return self.agreement.guard(member, simulated_ledger(member.privacy.budget, party), SeededNoise(seed))
 
     def _store(
         self,

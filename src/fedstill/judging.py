@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +10,12 @@ from pathlib import Path
 
 from fedstill.errors import LearnerError
 from fedstill.evaluation.outcome import Outcome, RoundRecord
+from fedstill.evaluation.schema import PrivacyReport, ReleaseReport
 from fedstill.keep import Kept, choose
 from fedstill.labels import Array, Outputs, Party
 from fedstill.models import Model, save
 from fedstill.participant import Participant
+from fedstill.privacy.guard import UNGUARDED, Protection
 from fedstill.round import Closed, QuorumMissed
 from fedstill.tasks.base import Prepared
 from fedstill.transports.calls import Traffic
@@ -26,6 +29,7 @@ class Conclusion:
     predictions: Mapping[str, Array]
     losses: Mapping[int, float]
     notes: tuple[str, ...]
+    protection: Protection
 
 
 def conclude(participant: Participant, X: Array) -> Conclusion:
@@ -38,7 +42,9 @@ def conclude(participant: Participant, X: Array) -> Conclusion:
     own = said.get("own", said["floor"])  # who has no model of its own has the floor
     predictions = {name: values for name, values in said.items() if name != "own"}
     predictions |= {"local": own, "local_safe": alone.blend(said), "federated": kept.blend(said)}
-    return Conclusion(kept, predictions, dict(participant.losses), tuple(participant.notes))
+    return Conclusion(
+        kept, predictions, dict(participant.losses), tuple(participant.notes), participant.guard.protection()
+    )
 
 
 def store(participant: Participant, model: Model, folder: Path) -> tuple[int, tuple[str, ...]]:
@@ -90,7 +96,34 @@ def outcome(
         left_out_rows=one.left_out_rows,
         notes=(*one.notes, *ended.notes, *stored[1]),
         profile=one.profile,
+        privacy=private(ended.protection),
     )
+
+
+def private(protection: Protection) -> PrivacyReport:
+    """What a report says of privacy."""
+    told = protection.statement
+    return PrivacyReport(
+        mechanism=protection.mechanism,
+        noise="none" if protection.mechanism in (UNGUARDED, "silent") else protection.noise,
+        unit=str(told.unit),
+        epsilon=_finite(told.epsilon),
+        delta=told.delta,
+        budget_epsilon=_finite(told.budget_epsilon),
+        protected=math.isfinite(told.epsilon),
+        released=[
+            ReleaseReport(
+                what=line.what,
+                count=line.count,
+                epsilon=0.0 if line.epsilon is None else _finite(line.epsilon),
+            )
+            for line in told.what
+        ],
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def record(closing: Closed | QuorumMissed, traffic: Traffic, ended: Mapping[Party, Conclusion]) -> RoundRecord:

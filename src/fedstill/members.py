@@ -14,6 +14,7 @@ from fedstill.labels import Array, Outputs, Parameters
 from fedstill.learners.base import Learner, Parametric, divide
 from fedstill.learners.committee import Committee
 from fedstill.participant import Participant
+from fedstill.privacy.guard import Guard, Privacy
 from fedstill.sites import Site
 from fedstill.strategy import Strategy
 
@@ -40,6 +41,8 @@ class Member:
     contributes:
         So many of the rows that it learns from go into the transfer set: their inputs, for everybody to read. What
         that reveals: docs/how-to/transfer-set.md.
+    privacy:
+        What is done to what leaves, and what it may cost.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Member:
     history: tuple[str | None, str | None] = (None, None)
     companions: Sequence[str] | None = None
     contributes: int = 0
+    privacy: Privacy = field(default_factory=Privacy)
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,13 @@ class BuildParticipant:
     X_transfer: Array
     codec: Codec
     voices: int
+    guard: Guard | None = None
 
     def __call__(self) -> Participant:
         """Make it."""
-        return Participant(self.site, self.make, self.make.outputs, self.X_transfer, self.codec, self.voices)
+        return Participant(
+            self.site, self.make, self.make.outputs, self.X_transfer, self.codec, self.voices, self.guard
+        )
 
 
 def make_model(member: Member, outputs: Outputs, seed: int, companions: Sequence[str] = ()) -> MakeModel:

@@ -1,4 +1,4 @@
-"""The participant's half of a round, top to bottom: train, predict, encode, answer; decode, distil.
+"""The participant's half of a round, top to bottom: train, predict, protect, encode, charge, answer; decode, distil.
 
 A participant answers one message at a time and knows no algorithm: the recipe in the message says what to do. An
 answer is computed once and sent again as it is: being asked twice never trains or releases twice.
@@ -16,13 +16,15 @@ import numpy as np
 from fedstill.codecs.base import Codec
 from fedstill.crossfit import CrossFit
 from fedstill.density import certainty
-from fedstill.errors import FedstillError, LearnerError
+from fedstill.errors import BudgetSpent, FedstillError, LearnerError
 from fedstill.flaws import flaw_of_labels
 from fedstill.grouping.sketch import sketch
 from fedstill.keep import Kept, choose
 from fedstill.labels import Array, Outputs, Parameters, Release, SoftLabels
 from fedstill.learners.base import Learner, Parametric, divide
 from fedstill.messages import Answer, Ask, Kind, Message, Recipe, Refuse, Reply, Teach
+from fedstill.privacy.base import Work
+from fedstill.privacy.guard import Guard
 from fedstill.sites import Rows, Site, loss
 
 WATCHED = 0
@@ -54,10 +56,19 @@ class Participant:
         The federation's codec.
     voices:
         How many take part: what it says makes up that part of a teacher.
+    guard:
+        What stands between its data and all that leaves; None: nothing but a list of what left.
     """
 
     def __init__(
-        self, site: Site, make: MakeLearner, outputs: Outputs, X_transfer: Array, codec: Codec, voices: int
+        self,
+        site: Site,
+        make: MakeLearner,
+        outputs: Outputs,
+        X_transfer: Array,
+        codec: Codec,
+        voices: int,
+        guard: Guard | None = None,
     ) -> None:
         self.site = site
         self.make = make
@@ -65,6 +76,7 @@ class Participant:
         self.X_transfer = X_transfer
         self.codec = codec
         self.voices = voices
+        self.guard = guard or Guard.open()
         self.hearsay = 0.0
         """The part of the distilled model's teacher that has seen the rows by which the model is judged."""
         self.distilled: Learner | None = None
@@ -94,7 +106,10 @@ class Participant:
         if isinstance(message, Ask):
             asked = message.round, message.question
             if asked not in self._replies:
-                self._replies[asked] = self._answer(message)
+                reply = self._answer(message)
+                if reply is None:
+                    return None
+                self._replies[asked] = reply
             return self._replies[asked]
         if message.round > self._taught:
             self._learn(message)
@@ -104,34 +119,62 @@ class Participant:
         """Take up an answer that was given before a restart: asked again, it is sent as it was."""
         self._replies[reply.round, reply.question] = reply
 
-    def _answer(self, ask: Ask) -> Reply:
+    def _answer(self, ask: Ask) -> Reply | None:
+        """An answer or a refusal that is paid for; None where its owner's budget does not even pay for a refusal."""
+        reply, free = self._reply(ask)
+        what = f"{ask.recipe.release}" if isinstance(reply, Answer) else "a refusal"
+        try:
+            self.guard.charge(reply, what, free=free)
+        except BudgetSpent as error:
+            self.notes.append(f"round {ask.round} was not answered: {_told(error)}")
+            return None
+        return reply
+
+    def _reply(self, ask: Ask) -> tuple[Reply, bool]:
+        """What it would say, and whether that says nothing of its data but what is paid for."""
         party, recipe = self.site.party, ask.recipe
         try:
             work = {Kind.LABELS: self._labels, Kind.SKETCH: self._sketch}.get(recipe.release, self._update)
-            return Answer(ask.round, party, self.codec.encode(work(recipe)), ask.question)
+            release = work(recipe)
+            return Answer(ask.round, party, self.codec.encode(release), ask.question), self.guard.mechanism is not None
+        except BudgetSpent as error:  # which follows from what was spent before, and not from data
+            self.notes.append(f"round {ask.round} was refused: {_told(error)}")
+            return Refuse(ask.round, party, error.what, ask.question), True
         except Exception as error:  # whatever a learner raises: one participant's fault must not end everybody's run
             self.notes.append(f"round {ask.round} was refused: {_told(error)}")
             # The message of an error may quote a private row, so only its kind leaves the site.
-            return Refuse(ask.round, party, f"{type(error).__name__}, its own notes say more", ask.question)
+            return Refuse(ask.round, party, f"{type(error).__name__}, its own notes say more", ask.question), False
 
     def _labels(self, recipe: Recipe) -> Release:
-        model = self._speaking()
-        labels = self._on_classes(model) if recipe.about == "classes" else self._on_items(model, recipe)
+        labels = self._on_classes(self._speaking()) if recipe.about == "classes" else self._on_items(recipe)
         return Release(labels=labels, count=self._count(recipe), score=self._score(recipe, self._watched_loss))
 
     def _sketch(self, recipe: Recipe) -> Release:
-        told = sketch(self._on_items(self._speaking(), recipe), recipe.sketch, recipe.seed)
+        told = sketch(self._on_items(recipe), recipe.sketch, recipe.seed)
         return Release(sketch=told, count=self._count(recipe), score=self._score(recipe, self._watched_loss))
 
     def _speaking(self) -> Learner:
         return self.own if self.distilled is None else self.distilled  # an ensemble's truth may be its length
 
-    def _on_items(self, model: Learner, recipe: Recipe) -> SoftLabels:
-        values, weight = model.predict(self.X_transfer), None
+    def _on_items(self, recipe: Recipe) -> SoftLabels:
+        values, weight = self._values(), None
         if recipe.certainty:
             soft = recipe.certainty == "soft"
             weight = certainty(self.site.rows.X, self.X_transfer, soft=soft, cutoff=recipe.cutoff)
         return SoftLabels.of(np.arange(len(values)), values, self.outputs.space, weight)
+
+    def _values(self) -> Array:
+        """Soft labels of all items: of the model that speaks, or of what its mechanism has released."""
+
+        def voice() -> Array:
+            return self._speaking().predict(self.X_transfer)
+
+        guard = self.guard
+        if guard.mechanism is None:
+            return voice()
+        if self.site.view is None or guard.public is None:
+            raise LearnerError("this task has no view for a private release", remedy="Choose no mechanism")
+        return guard.labels(Work(self.site.view, guard.public, self.outputs, self.make, voice, guard.answers))
 
     def _on_classes(self, model: Learner) -> SoftLabels:
         """A row for each class: the mean over the private rows of that class; it abstains where there are none."""
@@ -223,7 +266,10 @@ class Participant:
         model.train(rows.X, rows.y, epochs, recipe.learning_rate, recipe.proximal)
 
     def _count(self, recipe: Recipe) -> int:
-        return len(self.site.rows) if recipe.count else 0
+        if not recipe.count:
+            return 0
+        view = None if self.guard.mechanism is None else self.site.view
+        return len(self.site.rows) if view is None else view.blocks  # which is public
 
     def _score(self, recipe: Recipe, watched: Callable[[], float]) -> float:
         if not recipe.score:

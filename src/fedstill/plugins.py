@@ -52,6 +52,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "forecast": "fedstill.tasks.forecast:Forecast",
         "classification": "fedstill.tasks.classification:Classification",
     },
+    "mechanisms": {
+        "dp_sgd": "fedstill.privacy.dp_sgd:DPSGD",
+        "committee": "fedstill.privacy.committee:PrivateCommittee",
+        "label_noise": "fedstill.privacy.label_noise:LabelNoise",
+        "silent": "fedstill.privacy.silent:Silent",
+    },
     "codecs": {
         "raw": "fedstill.codecs.raw:Raw",
     },

@@ -47,6 +47,55 @@ class Rows:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Rows as a model sees them whose training is accounted for: what one day says is in few of them.
+
+    The inputs of `Rows` look back over more than a week, so that one day is in the rows of ten. Those of a view look
+    back as little as they can.
+
+    Attributes
+    ----------
+    known:
+        Inputs on no private scale: what is known in advance, or all columns of a table; float64, shape (n, a).
+    relative:
+        Inputs in the unit of the targets, to be divided by their size: load relative to that of the day before, shape
+        (n, b); b is 0 for classes.
+    swing:
+        How far the load swings on each day (standard deviation), in the same unit, shape (days,): what a size is told
+        from. Each number needs the readings of one day alone. None for classes.
+    offset:
+        What added to a prediction makes it one of the task's outputs, in the same unit, shape (n,); zero for classes.
+    y:
+        Targets, in the same unit, or class indices, shape (n,); None for a transfer set.
+    block:
+        The unit of privacy that each row is of, shape (n,): its day, or its place; rows of one block lie together.
+    reach:
+        So many blocks need something of one unit, at most: its own, and those of days that look back on it. Without
+        the unit these are not there, and all others are as they were.
+    back:
+        How many days the rows of a day look back, at most.
+    first:
+        The first block that the history has room for.
+    blocks:
+        How many blocks the history has room for, which is public: days from its first to its last, or rows.
+    """
+
+    known: Array
+    relative: Array
+    swing: Array | None
+    offset: Array
+    y: Array | None
+    block: Array
+    reach: int
+    blocks: int
+    back: int = 0
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+
 @dataclass(frozen=True)
 class Floor:
     """The best that can be done without learning: a fixed rule, with the spread that its errors had in training.
@@ -122,12 +171,15 @@ class Site:
     fold:
         The fold of each row, shape (n,), counted from 0: rows of a fold are held back together, to judge a model that
         learned from the others. -1: never held back.
+    view:
+        The same rows for a model whose training is accounted for; None where the task has none.
     """
 
     party: Party
     rows: Rows
     floor: Floor
     fold: Array
+    view: View | None = None
 
     @property
     def folds(self) -> range:

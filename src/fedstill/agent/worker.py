@@ -19,6 +19,8 @@ from fedstill.errors import DataError, WireError
 from fedstill.members import Member
 from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
 from fedstill.participant import Participant
+from fedstill.privacy.ledger import Ledger, MemoryLedger
+from fedstill.privacy.noise import SystemNoise
 from fedstill.service.store.blobs import Blobs
 from fedstill.transports.certificates import Certificate
 from fedstill.transports.identity import Identity
@@ -65,6 +67,8 @@ class Worker:
         Unix seconds.
     rules:
         What the owner lets it do.
+    ledger:
+        Where what leaves is paid for; None: nowhere that lasts.
 
     Raises
     ------
@@ -80,6 +84,7 @@ class Worker:
         blobs: Blobs,
         clock: Callable[[], float],
         rules: Rules | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.contract = contract
         self.journal = journal
@@ -95,6 +100,8 @@ class Worker:
         self._clock = clock
         self._made = ("", b"")  # the digest and payload of the last answer, which is about to be posted
         self.make = contract.agreement.make(member)
+        paid = ledger or MemoryLedger(member.privacy.budget, clock, member.name, contract.digest)
+        self.guard = contract.agreement.guard(member, paid, SystemNoise())
         self.prepared = contract.agreement.prepare(member)
         past = journal.received()
         self.after = past[-1].number if past else 0
@@ -107,7 +114,7 @@ class Worker:
     def participant(self) -> Participant:
         """The participant where the journal ends; made when it is first needed, because it may have to train."""
         if self._participant is None:
-            self._participant = self.contract.agreement.build(self.make, self.prepared)()
+            self._participant = self.contract.agreement.build(self.make, self.prepared, self.guard)()
             self._remember(self.journal.received())
         return self._participant
 
@@ -170,6 +177,9 @@ class Worker:
         kind = "ask" if isinstance(message, Ask) else "teach"
         received = Received(header.number, kind, message.round, header.digest, self._clock())
         reply = self._reply(message)
+        if reply is None and isinstance(message, Ask):
+            self.journal.handled(received)
+            return f"round {message.round}: not answered, the privacy budget does not pay for it"
         if reply is None:
             loss = self.participant.losses.get(message.round)
             self.journal.handled(replace(received, loss=loss))
@@ -199,7 +209,7 @@ class Worker:
     def _decided(self, draft: Draft) -> Reply:
         """What leaves after the owner's verdict."""
         if draft.verdict == REFUSED:
-            return Refuse(draft.round, self._party, draft.reason, draft.question)
+            return self._in_words(Refuse(draft.round, self._party, draft.reason, draft.question))
         reply = self.stored(draft.digest)
         if not isinstance(reply, Answer):
             raise DataError("a draft is no answer", where="journal", remedy="Restore the participant's folder")
@@ -210,13 +220,18 @@ class Worker:
             if isinstance(message, Teach):
                 raise WireError("a teacher comes with a recipe that the terms do not name")
             why = "it asks for something that the terms do not name"
-            return Refuse(message.round, self._party, why, message.question)
+            return self._in_words(Refuse(message.round, self._party, why, message.question))
         # With one thread models are the same, byte for byte, on every machine of a kind.
         with self.threads.held():
             return self.participant.handle(message)
 
+    def _in_words(self, refusal: Refuse) -> Refuse:
+        """Charge a refusal that says nothing of the data: the terms', or the owner's own words."""
+        self.guard.charge(refusal, "a refusal", free=True)
+        return refusal
+
     def _written(self, reply: Reply) -> Sent:
-        payload = wire.encode(reply)
+        payload = self.guard.sealed(reply)
         digest, now = self._blobs.put(payload), self._clock()
         # By the clock, so that whoever has lost its folder, and joined again, goes on above what it sent before.
         number = max(self._sent + 1, round(1000 * now))

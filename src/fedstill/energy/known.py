@@ -33,6 +33,7 @@ class Known:
         self, load: SiteLoad, issue_hour: int, country: str | None = None, subdivision: str | None = None
     ) -> None:
         self.zone = load.zone
+        self.issue_hour = issue_hour
         self.index = pd.DatetimeIndex(load.data.index)
         self.load: Array = load.data["load_kw"].to_numpy(np.float64)
         self.step = pd.Timedelta(load.step).to_timedelta64().astype("timedelta64[ns]")
@@ -131,6 +132,12 @@ class Known:
     def mean_of_last_day(self, values: Array) -> Array:
         """Mean of `values` over the last 24 hours before issue."""
         return self._before_issue(24, 0, values)
+
+    def first_recent_day(self) -> Array:
+        """Local day in which the last 24 hours before issue begin, counted from 1970-01-01."""
+        steps = RECENT_HOURS * int(HOUR.astype("timedelta64[ns]") // self.step)
+        begin = (self._issued - self._start[0]) // self.step - steps
+        return self._issue_of(self.day[np.clip(begin, 0, len(self.day) - 1)])
 
     def recent(self) -> list[Array]:
         """Hourly means of the last 24 hours before issue, oldest first."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedstill.energy.heterogeneity import Profile
+from fedstill.evaluation.schema import PrivacyReport
 from fedstill.labels import Array
 
 
@@ -49,6 +50,8 @@ class Outcome:
         Private rows it learned from, and rows left out (gaps, missing inputs).
     notes:
         Anything else a reader should know about this participant.
+    privacy:
+        What has left it, and what that tells at most; None where nobody kept a ledger.
     profile:
         What the load of its history is like; None for other tasks. Private to the participant, like its test rows.
     """
@@ -72,6 +75,7 @@ class Outcome:
     left_out_rows: int
     notes: tuple[str, ...] = ()
     profile: Profile | None = None
+    privacy: PrivacyReport | None = None
 
 
 @dataclass(frozen=True)

@@ -108,19 +108,23 @@ def terminal_table(report: Report) -> str:
     metric = report.overall.fairness.metric
     unit = wording.metric_unit(metric)
     head = f"{wording.metric_label(metric)}{f' {unit}' if unit else ''}"
-    table = PrettyTable(["participant", "learner", "kept", f"{head} floor", "alone", "after", "bytes up", "bytes down"])
+    table = PrettyTable(
+        ["participant", "learner", "kept", f"{head} floor", "alone", "after", "privacy", "bytes up", "bytes down"]
+    )
     table.align = "r"
     table.align["participant"] = table.align["learner"] = table.align["kept"] = "l"
     columns = ("floor", "local", "federated")
     for p in report.participants:
         errors = [wording.metric_value(p.metrics[c].get(metric), metric, unit=False) for c in columns]
         words = [_printable(word) for word in (p.name, p.learner, p.kept)]
-        table.add_row([*words, *errors, wording.size(p.bytes_up), wording.size(p.bytes_down)])
+        table.add_row(
+            [*words, *errors, wording.privacy(p.privacy), wording.size(p.bytes_up), wording.size(p.bytes_down)]
+        )
     mean = [wording.metric_value(report.overall.mean.get(c, {}).get(metric), metric, unit=False) for c in columns]
     n = max(1, len(report.participants))
     up, down = (sum(getattr(p, key) for p in report.participants) // n for key in ("bytes_up", "bytes_down"))
     table.add_divider()
-    table.add_row(["mean", "", "", *mean, wording.size(up), wording.size(down)])
+    table.add_row(["mean", "", "", *mean, "", wording.size(up), wording.size(down)])
     return str(table.get_string())
 
 

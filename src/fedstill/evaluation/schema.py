@@ -30,6 +30,27 @@ class Gain(Struct, frozen=True, kw_only=True):
     high: Number
 
 
+class ReleaseReport(Struct, frozen=True, kw_only=True):
+    """One kind of release: how often, and the epsilon that it would cost alone; 0 is free, null is infinite."""
+
+    what: str
+    count: int
+    epsilon: Number
+
+
+class PrivacyReport(Struct, frozen=True, kw_only=True):
+    """What has left a participant, and the differential privacy of all of it together."""
+
+    mechanism: str
+    noise: str
+    unit: str
+    epsilon: Number
+    delta: float
+    budget_epsilon: Number
+    protected: bool
+    released: list[ReleaseReport]
+
+
 class ParticipantReport(Struct, frozen=True, kw_only=True):
     """One participant: what it kept, how good that is, and what it cost."""
 
@@ -49,6 +70,7 @@ class ParticipantReport(Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int
     model_bytes: int
     notes: list[str]
+    privacy: PrivacyReport | None = None
 
 
 class RoundReport(Struct, frozen=True, kw_only=True):

@@ -223,6 +223,7 @@ def _participant(o: Outcome, metrics: dict[str, Metrics], gains: Gains) -> Parti
         peak_memory_bytes=int(o.peak_memory_bytes),
         model_bytes=int(o.model_bytes),
         notes=list(o.notes),
+        privacy=o.privacy,
     )
 
 

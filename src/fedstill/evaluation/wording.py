@@ -8,10 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedstill.evaluation.schema import Fairness, Gain, Number, Report
+from fedstill.evaluation.schema import Fairness, Gain, Number, PrivacyReport, Report
 
 NOTHING = "–"
 NBSP = "\N{NO-BREAK SPACE}"
+
+
+def privacy(told: PrivacyReport | None) -> str:
+    """The privacy of a participant in a word: its epsilon and for which unit, or that nothing protects it."""
+    if told is None:
+        return NOTHING
+    if told.epsilon is None:
+        return "none"
+    if told.epsilon == 0:
+        return "nothing told"
+    return f"\N{GREEK SMALL LETTER EPSILON} {told.epsilon:.2g} a {told.unit}"
+
 
 PREDICTIONS = {
     "floor": "floor",

@@ -13,7 +13,7 @@ import numpy as np
 from fedstill.energy.heterogeneity import Profile
 from fedstill.errors import ConfigError
 from fedstill.labels import Array, Outputs
-from fedstill.sites import Site
+from fedstill.sites import Site, View
 
 MOST_FOLDS = 20
 """Every fold is one more training."""
@@ -175,6 +175,11 @@ class Task(Protocol):
         ...
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """Units of privacy that one block of a view hides (see `privacy.spending.Unit`), the usual one first."""
+        ...
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Names of the columns of X."""
         ...
@@ -185,6 +190,10 @@ class Task(Protocol):
 
     def transfer(self, data: Any) -> TransferSet:
         """Make a transfer set of public data. Raises DataError."""
+        ...
+
+    def view(self, X: Array, block: Array | None = None) -> View:
+        """What a release model sees of a transfer set's inputs, as they were before any scaling; shape (m, f)."""
         ...
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
-from fedstill.sites import Floor, Rows, Site, dealt
+from fedstill.sites import Floor, Rows, Site, View, dealt
 from fedstill.tasks.base import Examination, Prepared, TransferSet, check_folds
 
 MIN_ROWS = 10
@@ -38,6 +38,8 @@ class Classification:
         Seed of both draws.
     companions:
         Learners that train beside every participant's own and are averaged with it, see `learners.committee`.
+    customer:
+        The column that names whose row it is, where all rows of a customer shall be hidden together; no input.
     """
 
     target: str
@@ -48,6 +50,7 @@ class Classification:
     folds: int = 4
     seed: int = 0
     companions: tuple[str, ...] = ("extra_trees", "mlp")
+    customer: str | None = None
     name: str = "classification"
 
     def __post_init__(self) -> None:
@@ -79,6 +82,11 @@ class Classification:
         return Outputs(Space.PROBABILITIES, self.classes)
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """A block of a view is all rows of a customer where the task names their column, or else a single row."""
+        return ("customer", "reading") if self.customer else ("reading",)
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Names of the columns of X."""
         listed = (self.categories or {}).items()
@@ -102,7 +110,8 @@ class Classification:
                     remedy="Give more rows, or change task.test",
                 )
         own = Rows(X[train], y[train])
-        site = Site(party, own, Floor.fit(self.outputs, own.y), dealt(own.y, self.folds))
+        view = self._view(own, data, train, party)
+        site = Site(party, own, Floor.fit(self.outputs, own.y), dealt(own.y, self.folds), view)
         return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
 
     def transfer(self, data: pd.DataFrame) -> TransferSet:
@@ -111,6 +120,29 @@ class Classification:
         if not len(X):
             raise DataError("the transfer set has no rows", where="transfer", remedy="Give public rows")
         return TransferSet(X, X.nbytes)
+
+    def _view(self, own: Rows, data: pd.DataFrame, chosen: Array, party: str) -> View:
+        """The rows that are learned from, each a block of its own, or those of a customer together."""
+        view = replace(self.view(own.X), y=own.y, reach=1)
+        if self.customer is None:
+            return view
+        if self.customer not in data:
+            raise DataError(
+                f"the column '{self.customer}' of customers is missing",
+                where=f"site {party}",
+                remedy=f"Columns are: {', '.join(map(str, data.columns))}",
+            )
+        names, of = np.unique(data[self.customer].astype(str).to_numpy()[chosen], return_inverse=True)
+        order = np.argsort(of, kind="stable")
+        together = replace(self.view(own.X[order]), y=own.y[order], block=of[order], reach=1)
+        return replace(together, blocks=len(names))
+
+    def view(self, X: Array, block: Array | None = None) -> View:
+        """Rows as a release model sees them: all columns as they are."""
+        del block
+        n = len(X)
+        nothing = np.zeros((n, 0))
+        return View(np.asarray(X, np.float64), nothing, None, np.zeros(n), None, np.arange(n), 0, n)
 
     def inputs(self, data: pd.DataFrame, site: str) -> Array:
         """Inputs of a table's rows, float32, shape (n, f)."""

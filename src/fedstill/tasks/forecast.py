@@ -24,10 +24,11 @@ from fedstill.energy.known import RECENT_HOURS, Known, Naive
 from fedstill.energy.profile import profile
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
-from fedstill.sites import Floor, Rows, Site, stretches
+from fedstill.sites import Floor, Rows, Site, View, stretches
 from fedstill.tasks.base import Examination, Prepared, TransferSet, check_folds
-from fedstill.tasks.inputs import WARM_UP_DAYS, Table, names, rules_by_column, table
+from fedstill.tasks.inputs import WARM_UP_DAYS, Table, calendar_columns, names, rules_by_column, table
 from fedstill.tasks.spans import Span, between, check_span, date_of, day_number, midnight
+from fedstill.tasks.views import view_of_items, view_of_site
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MIN_ROWS = 48
@@ -105,6 +106,11 @@ class Forecast:
         return Outputs(Space.QUANTILES, self.levels)
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """A block of a view is a day, which hides a reading as well: that changes no more than its day could."""
+        return ("day", "reading")
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Names of the columns of X."""
         return names(bool(self.country), self.covariates)
@@ -164,6 +170,7 @@ class Forecast:
             Rows(known.X, known.y, known.day),
             Floor.best(self.outputs, known.X, known.y, rules_by_column(self.features)),
             stretches(known.day, self.folds, STRETCH_DAYS),
+            self._view(learned, counts),
         )
         examination = Examination(test.X, test.load_kw, test.day, test.base, test.scale, test.time, test.rules)
         cut = begins is not None and ends is not None and ends > begins
@@ -262,6 +269,16 @@ class Forecast:
 
     def _at_step(self, data: SiteLoad) -> SiteLoad:
         return data if self.step is None else resample(data, self.step)
+
+    def view(self, X: Array, block: Array | None = None) -> View:
+        """What a release model sees of a transfer set's inputs, shape (m, f); see `tasks.views`."""
+        return view_of_items(X, self.features, block)
+
+    def _view(self, load: SiteLoad, learning: Array) -> View:
+        """What it learns from: the days of the load that are chosen, and no day before them."""
+        known = Known(load, self.issue_hour, self.country, self.subdivision)
+        calendar = calendar_columns(known, self.naive, holidays=bool(self.country))
+        return view_of_site(known, calendar, {name: _covariate(load, name) for name in self.covariates}, learning)
 
     def table(self, load: SiteLoad, scale: float, *, future: bool = False) -> Table:
         """All rows of a site's load that have what their inputs need.

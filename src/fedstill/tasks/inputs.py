@@ -133,6 +133,18 @@ def table(
     return full.where(usable & warm)
 
 
+def calendar_columns(known: Known, naive: Naive, *, holidays: bool) -> list[Array]:
+    """The first columns of X, which are public: time of day, weekday, holidays."""
+    calendar = known.calendar
+    angle = calendar.minute * (2 * np.pi / 1440)
+    columns: list[Array] = [np.sin(angle), np.cos(angle)]
+    columns += [calendar.weekday == i for i in range(7)]
+    if holidays:
+        before = known.holiday_days_before(calendar.holiday, known.days_to_base(naive))
+        columns += [calendar.holiday, before]
+    return columns
+
+
 def _columns(
     known: Known,
     naive: Naive,
@@ -142,13 +154,8 @@ def _columns(
     holidays: bool,
 ) -> list[Array]:
     """The columns of X, in the order of `names`."""
-    calendar, base = known.calendar, rules[f"naive_{naive}"]
-    angle = calendar.minute * (2 * np.pi / 1440)
-    columns: list[Array] = [np.sin(angle), np.cos(angle)]
-    columns += [calendar.weekday == i for i in range(7)]
-    if holidays:
-        before = known.holiday_days_before(calendar.holiday, known.days_to_base(naive))
-        columns += [calendar.holiday, before]
+    base = rules[f"naive_{naive}"]
+    columns = calendar_columns(known, naive, holidays=holidays)
     level = known.level()
     errors = known.load - base
     columns += [(known.lag(k) - base) / scale for k in LAGS]

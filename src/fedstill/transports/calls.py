@@ -177,7 +177,7 @@ def _handle(participant: Participant, frames: Sequence[bytes]) -> tuple[list[byt
     with threadpool_limits(1):
         replies = [participant.handle(wire.decode(frame)) for frame in frames]  # type: ignore[arg-type]
     spent = Cost(time.process_time() - began, peak_memory_bytes())
-    return [wire.encode(reply) for reply in replies if reply is not None], spent
+    return [participant.guard.sealed(reply) for reply in replies if reply is not None], spent
 
 
 def peak_memory_bytes() -> int:

@@ -1,0 +1,166 @@
+"""A model for releases, trained by DP-SGD; all that it ever says is post-processing.
+
+In every step the gradient of each block (a day) is clipped, their sum gets noise, and the model moves (Abadi et al.,
+Deep Learning with Differential Privacy, CCS 2016, arXiv:1607.00133). Trained once for a version of the data, it answers
+any number of questions in any number of rounds at the same price. Its participant learns from the teacher with a model
+of its own choice, without noise, which never leaves.
+
+The model is linear in public components (see `basis`): for forecasts one slope for all quantiles and an offset for
+each, for classes the multinomial logit. A year has 365 days, and noise grows with the number of parameters: what a
+bigger model could say better, it does not get to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import softmax
+
+from fedstill.errors import ConfigError
+from fedstill.labels import Array, Outputs, Parameters, Space
+from fedstill.learners.networks import network_loss
+from fedstill.learners.rows import tidy
+from fedstill.privacy.base import Work, multiplier_of
+from fedstill.privacy.basis import Basis, private_size, public_size, size_spend, sized
+from fedstill.privacy.noise import Noise
+from fedstill.privacy.pricing import multiplier_for
+from fedstill.privacy.spending import Budget, Event, SampledGaussian, Spend
+from fedstill.sites import View
+
+MOMENTUM = 0.9
+
+
+class DPSGD:
+    """A release model trained with differential privacy, once for each version of the data.
+
+    Parameters
+    ----------
+    steps:
+        Steps of training.
+    rate:
+        Probability with which a block takes part in a step. With 1 all do: with few blocks that costs the least.
+    clip:
+        The longest gradient (L2) of a block.
+    learning_rate:
+        Of the first step; it falls to a tenth.
+    components:
+        Public components that the model sees, at most.
+    share:
+        The part of the budget that the size of the load takes; classes need none.
+
+    Raises
+    ------
+    ConfigError
+        Where an option makes no sense.
+
+    Notes
+    -----
+    The defaults were chosen on PJM's development years. No option may be chosen on the private data.
+    """
+
+    once = True
+
+    def __init__(
+        self,
+        steps: int = 80,
+        rate: float = 1.0,
+        clip: float = 0.1,
+        learning_rate: float = 1.0,
+        components: int = 24,
+        share: float = 0.05,
+    ) -> None:
+        if not (steps >= 1 and 0 < rate <= 1 and clip > 0 and learning_rate > 0 and components >= 1 and 0 < share < 1):
+            raise ConfigError(
+                "these options train no release model",
+                where="privacy.options",
+                remedy="steps and components are 1 or more, rate and share above 0 and at most 1, the others above 0",
+            )
+        self.steps, self.rate, self.clip = steps, rate, clip
+        self.learning_rate, self.components, self.share = learning_rate, components, share
+
+    def spends(self, work: Work, budget: Budget, already: Sequence[Event]) -> Sequence[Spend]:
+        """A share for the size of the load, the rest of the budget for training; see `Mechanism`."""
+        said = f"a release model of {work.own.blocks} {budget.unit}s"
+        size = size_spend(work.own, budget, already, self.share, said)
+
+        def event(multiplier: float) -> SampledGaussian:
+            return SampledGaussian(self.rate, multiplier, self.steps, work.own.reach)
+
+        least = multiplier_for(event, budget.epsilon, budget.delta, [*already, *(one.event for one in size)])
+        return [*size, Spend(event(least), budget.unit, said)]
+
+    def release(self, work: Work, spends: Sequence[Spend], noise: Noise) -> Parameters:
+        """Train; see `Mechanism`."""
+        size = private_size(work.own, spends, noise)
+        basis = Basis.of(work.public, self.components)
+        own = sized(work.own, size)
+        weights, bias = self._train(
+            basis.components(work.own, size), own, work.outputs, multiplier_of(spends[-1]), noise
+        )
+        return {**basis.arrays(), "weights": weights, "bias": bias}
+
+    def labels(self, released: Parameters, public: View, outputs: Outputs) -> Array:
+        """Ask the release model; see `Mechanism`."""
+        size = public_size(public)
+        said = Basis.from_arrays(released).components(public, size) @ released["weights"] + released["bias"]
+        if outputs.space is Space.PROBABILITIES:
+            return tidy(outputs, softmax(said, axis=1))
+        return tidy(outputs, public.offset[:, None] + size * said)
+
+    def _train(self, Z: Array, own: View, outputs: Outputs, multiplier: float, noise: Noise) -> tuple[Array, Array]:
+        """Weights (r, 1) or (r, k) and bias (k,): the mean of those after each step of the second half."""
+        forecast = outputs.space is Space.QUANTILES
+        weights, bias = np.zeros((Z.shape[1], 1 if forecast else len(outputs))), _start(outputs)
+        moved = [np.zeros_like(weights), np.zeros_like(bias)]
+        passed: list[list[Array]] = []
+        target = _targets(own, outputs)
+        starts = np.unique(own.block, return_index=True)[1]
+        for step in range(1, self.steps + 1):
+            gradients = _block_gradients(Z, target, weights, bias, outputs, starts)
+            chosen = noise.uniform(len(starts)) < self.rate if self.rate < 1 else np.ones(len(starts), bool)
+            sums = clipped_sums([gradient[chosen] for gradient in gradients], self.clip)
+            size = self.learning_rate * (1 - 0.9 * step / self.steps) / (1 - MOMENTUM**step)
+            for array, move, total in zip((weights, bias), moved, sums, strict=True):
+                noisy = total + multiplier * self.clip * noise.normal(total.shape)
+                move += (1 - MOMENTUM) * (noisy / (self.rate * max(own.blocks, 1)) - move)
+                array -= size * move
+            passed.append([weights.copy(), bias.copy()])
+        weights, bias = (np.mean(arrays, axis=0) for arrays in zip(*passed[self.steps // 2 :], strict=True))
+        return weights, bias
+
+
+def clipped_sums(gradients: Sequence[Array], clip: float) -> list[Array]:
+    """Sums over blocks of gradients whose parts, each of shape (blocks, ...), are together no longer than `clip`."""
+    squares = sum((gradient.reshape(len(gradient), -1) ** 2).sum(axis=1) for gradient in gradients)
+    factor = np.minimum(1.0, clip / np.maximum(np.sqrt(squares), 1e-300))
+    return [np.tensordot(factor, gradient, 1) for gradient in gradients]
+
+
+def _block_gradients(
+    Z: Array, target: Array, weights: Array, bias: Array, outputs: Outputs, starts: Array
+) -> list[Array]:
+    """Gradients of each block's loss, the mean over its rows."""
+    if not len(Z):
+        return [np.zeros((0, *weights.shape)), np.zeros((0, *bias.shape))]
+    said = Z @ weights + bias
+    rows = np.diff(np.append(starts, len(Z)))
+    by_said = network_loss(outputs, said, target, np.ones(len(Z)))[1] * (len(Z) / np.repeat(rows, rows))[:, None]
+    by_weights = by_said.sum(axis=1, keepdims=True) if weights.shape[1] == 1 else by_said
+    each = Z[:, :, None] * by_weights[:, None, :]
+    return [np.add.reduceat(each, starts, axis=0), np.add.reduceat(by_said, starts, axis=0)]
+
+
+def _targets(own: View, outputs: Outputs) -> Array:
+    y = np.zeros(0) if own.y is None else own.y
+    if outputs.space is Space.PROBABILITIES:
+        return np.eye(len(outputs))[y]
+    return np.repeat(y[:, None], len(outputs), axis=1)
+
+
+def _start(outputs: Outputs) -> Array:
+    """Where training begins: no class is likelier, and quantiles lie as for errors of a fifth of the load's swing."""
+    if outputs.space is Space.PROBABILITIES:
+        return np.zeros(len(outputs))
+    start: Array = 0.4 * (outputs.levels - 0.5)
+    return start
