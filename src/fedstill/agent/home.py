@@ -5,6 +5,7 @@ key.pem              its private key, for its owner alone to read
 certificate.pem  authority.pem  coordinator.pem
 terms.json           the terms that its owner has accepted
 journal.db  payloads/  lock
+ledger.db            what was paid, of its owner's privacy budget, for all that has left
 models/1/  report/1/ what it keeps of run 1, and how good that is
 dry-run/  waiting/   what would leave, for its owner to look at
 """
@@ -28,6 +29,7 @@ from fedstill.assemble import read_member
 from fedstill.config import ParticipantTable, convert, plain, read_toml
 from fedstill.errors import ConfigError
 from fedstill.members import Member
+from fedstill.privacy.durable import FILE
 from fedstill.service.store.blobs import Blobs
 from fedstill.tasks.base import Task
 from fedstill.transports.certificates import Certificate
@@ -119,6 +121,11 @@ class Home(PartyFolder):
     def journal_path(self) -> Path:
         """Its journal."""
         return self.folder / "journal.db"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Its privacy ledger."""
+        return self.folder / FILE
 
     def member(self, task: Task) -> Member:
         """The enterprise with its data. Raises DataError, too."""

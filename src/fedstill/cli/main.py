@@ -15,6 +15,7 @@ from fedstill.cli.coordinator import coordinator
 from fedstill.cli.data import data
 from fedstill.cli.doctor import doctor
 from fedstill.cli.join import join
+from fedstill.cli.ledger import ledger
 from fedstill.cli.output import print_json
 from fedstill.cli.participant import participant
 from fedstill.errors import FedstillError
@@ -76,7 +77,7 @@ def cli() -> None:
     """Federated distillation: better energy models together, without showing each other the data."""
 
 
-for group in (data, coordinator, participant, join, audit, doctor):
+for group in (data, coordinator, participant, join, audit, ledger, doctor):
     cli.add_command(group)
 
 

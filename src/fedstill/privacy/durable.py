@@ -26,6 +26,9 @@ from fedstill.privacy.ledger import (
 )
 from fedstill.privacy.spending import Budget, Event, Spend, Unit
 
+FILE = "ledger.db"
+"""Its name in a participant's folder."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     number INTEGER PRIMARY KEY, at REAL NOT NULL, data_set TEXT NOT NULL, run TEXT NOT NULL, event TEXT NOT NULL,
