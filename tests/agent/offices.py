@@ -26,6 +26,8 @@ from fedstill.agreement import FORMAT, Terms, write_transfer
 from fedstill.cli.main import main
 from fedstill.errors import LinkDown
 from fedstill.messages import Answer, Ask, Message, Recipe, Refuse, Teach
+from fedstill.privacy.durable import SQLiteLedger
+from fedstill.privacy.spending import Budget
 from fedstill.service.store.blobs import Blobs
 from fedstill.tasks.base import TransferSet
 from fedstill.tasks.classification import Classification
@@ -130,7 +132,8 @@ class Office:
         )
         blobs = Blobs(self.folder / "payloads", 2**20)
         member: Any = FakeMember("ann")
-        return Worker(contract, member, self.journal(), blobs, lambda: now, Rules(**rules))
+        ledger = SQLiteLedger(self.folder / "ledger.db", "ann", Budget(), lambda: now)
+        return Worker(contract, member, self.journal(), ledger, blobs, lambda: now, Rules(**rules))
 
     def home(self, *, work: dict[str, Any] | None = None, days: int = 365, ago: int = 0, **table: Any) -> Home:
         """Ann's folder as joining leaves it, with real data."""

@@ -23,6 +23,8 @@ from fedstill.grouping.sketch import sketch
 from fedstill.labels import Release, SoftLabels
 from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
 from fedstill.participant import Participant
+from fedstill.privacy.guard import Guard, Privacy
+from fedstill.privacy.ledger import Ledger
 from fedstill.round import Event, Phase, Received, Send, Started, Ticked
 from fedstill.service.charter import Charter, coordinator_of
 from fedstill.tasks.base import TransferSet
@@ -58,8 +60,12 @@ class Fake(Participant):
         What else its answers follow from: models of which no two are alike, where it is never the same.
     """
 
-    def __init__(self, party: str, parametric: bool, whim: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, party: str, parametric: bool, whim: Callable[[], int] = lambda: 0, guard: Guard | None = None
+    ) -> None:
         self.party = party
+        self.guard = guard or Guard.open()
+        self.notes: list[str] = []
         self.state = b""
         self.losses: dict[int, float] = {}
         self._parametric = parametric
@@ -73,12 +79,12 @@ class Fake(Participant):
         self._taught = teach.round
         self.losses[teach.round] = 1 / teach.round
 
-    def _answer(self, ask: Ask) -> Reply:
+    def _reply(self, ask: Ask) -> tuple[Reply, bool]:
         if self.party == REFUSES and ask.round == 2 and ask.question == 1:
-            return Refuse(ask.round, self.party, "ValueError", ask.question)
+            return Refuse(ask.round, self.party, "ValueError", ask.question), False
         said = f"{self.party}/{ask.round}/{ask.question}/{self._whim()}".encode() + self.state
         digest = np.frombuffer(hashlib.sha256(said).digest(), np.uint8)
-        return Answer(ask.round, self.party, Raw().encode(self._release(ask.recipe, digest)), ask.question)
+        return Answer(ask.round, self.party, Raw().encode(self._release(ask.recipe, digest)), ask.question), False
 
     def _release(self, recipe: Any, digest: Any) -> Release:
         if recipe.release is Kind.PARAMETERS:  # a small number among large ones that cancel: the order of a sum shows
@@ -104,9 +110,13 @@ class FakeAgreement:
     def prepare(self, member: Any) -> Any:
         return member
 
-    def build(self, make: Any, prepared: Any) -> Callable[[], Fake]:
+    def guard(self, member: Any, ledger: Ledger, noise: Any) -> Guard:
+        del member
+        return Guard(Privacy(), None, 0, ledger, noise)
+
+    def build(self, make: Any, prepared: Any, guard: Guard) -> Callable[[], Fake]:
         del make
-        return lambda: Fake(prepared.name, not self.distils, self.whim)
+        return lambda: Fake(prepared.name, not self.distils, self.whim, guard)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from fedstill.agent.loop import Patience, work
 from fedstill.agent.worker import Contract, Worker
 from fedstill.errors import FedstillError, LinkDown, LinkRefused
 from fedstill.labels import Party
+from fedstill.privacy.durable import SQLiteLedger
+from fedstill.privacy.spending import Budget
 from fedstill.round import Phase
 from fedstill.service.callers import Caller
 from fedstill.service.clerk import Bell, Clerk
@@ -114,7 +116,8 @@ class Home(Machine):
         contract = Contract(terms.terms, terms.digest, agreement, world.keys.identities[self.name], world.signer)
         member: Any = FakeMember(self.name)
         journal = Journal(self.folder / "journal.db", terms.digest)
-        self.worker = Worker(contract, member, journal, Blobs(self.folder / "payloads", 2**20), self.clock)
+        ledger = SQLiteLedger(self.folder / "ledger.db", self.name, Budget(), self.clock)
+        self.worker = Worker(contract, member, journal, ledger, Blobs(self.folder / "payloads", 2**20), self.clock)
         link = Carrier(world, self.name, world.weather[self.name], world.chance)
         patience = Patience(poll_s=1200.0)
         await work(self.worker, link, clock=self.clock, patience=patience)

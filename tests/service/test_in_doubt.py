@@ -13,6 +13,8 @@ from parties import BEGAN, FakeAgreement, FakeMember, Keys, Shape, charter
 
 from fedstill.agent.journal import Journal
 from fedstill.agent.worker import Contract, Worker
+from fedstill.privacy.guard import simulated_ledger
+from fedstill.privacy.spending import Budget
 from fedstill.round import Phase
 from fedstill.service.audit import audit
 from fedstill.service.desk import Desk, convene
@@ -49,7 +51,8 @@ class Table:
         agreement: Any = FakeAgreement(True, lambda: 0)
         contract = Contract(TERMS.terms, TERMS.digest, agreement, KEYS.identities[name], self.signer)
         journal, member = Journal(folder / f"{name}.db", TERMS.digest), FakeMember(name)
-        return Worker(contract, member, journal, Blobs(folder / name, 2**20), lambda: BEGAN)  # type: ignore[arg-type]
+        ledger = simulated_ledger(Budget())
+        return Worker(contract, member, journal, ledger, Blobs(folder / name, 2**20), lambda: BEGAN)  # type: ignore[arg-type]
 
     def fresh_desk(self) -> Desk:
         """One that reads what has happened."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,10 @@ from fedstill.agreement import Agreement
 from fedstill.errors import LearnerError, WireError
 from fedstill.files import write_whole
 from fedstill.labels import Release
+from fedstill.members import Member
 from fedstill.messages import Answer, Ask
+from fedstill.privacy.durable import FILE, SQLiteLedger, reading
+from fedstill.privacy.noise import SystemNoise
 from fedstill.transports.letters import digest_of
 
 
@@ -34,14 +41,24 @@ def rehearse(home: Home, contract: Contract) -> Answer:
     agreement, rules = contract.agreement, home.settings.rules
     member = home.member(agreement.task)
     prepared = agreement.prepare(member)
-    participant = agreement.build(agreement.make(member), prepared)()
-    with Threads(rules.threads).held():
-        reply = participant.handle(Ask(1, contract.terms.recipes[0]))
+    with TemporaryDirectory() as nowhere, closing(_copied(home, Path(nowhere) / FILE, member)) as ledger:
+        guard = agreement.guard(member, ledger, SystemNoise())
+        participant = agreement.build(agreement.make(member), prepared, guard)()
+        with Threads(rules.threads).held():
+            reply = participant.handle(Ask(1, contract.terms.recipes[0]))
     if not isinstance(reply, Answer):
         raise LearnerError(
             f"your participant would refuse: {participant.notes[-1]}", remedy="Mend that, or choose another learner"
         )
     return reply
+
+
+def _copied(home: Home, path: Path, member: Member) -> SQLiteLedger:
+    """A copy of what was spent so far, to try what an answer would cost."""
+    if home.ledger_path.exists():
+        with reading(home.ledger_path) as original, closing(sqlite3.connect(path)) as copy:
+            original.backup(copy)
+    return SQLiteLedger(path, member.name, member.privacy.budget, time.time)
 
 
 def show(reply: Answer, agreement: Agreement, folder: Path) -> dict[str, Any]:

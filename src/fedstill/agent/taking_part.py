@@ -20,6 +20,7 @@ from fedstill.errors import ConfigError, WireError
 from fedstill.evaluation.report import write_report
 from fedstill.evaluation.summary import build_report
 from fedstill.judging import conclude, outcome, store
+from fedstill.privacy.durable import SQLiteLedger
 from fedstill.transports.calls import Traffic
 from fedstill.transports.letters import digest_of
 from fedstill.transports.links import Link
@@ -131,7 +132,8 @@ def worker_of(home: Home, contract: Contract) -> Worker:
     """The participant at work. Raises ConfigError, DataError, LearnerError, MissingExtra."""
     member = home.member(contract.agreement.task)
     journal = Journal(home.journal_path, contract.digest)
-    return Worker(contract, member, journal, home.blobs, time.time, home.settings.rules)
+    ledger = SQLiteLedger(home.ledger_path, member.name, member.privacy.budget, time.time, contract.digest)
+    return Worker(contract, member, journal, ledger, home.blobs, time.time, home.settings.rules)
 
 
 async def take_part(
@@ -168,7 +170,7 @@ async def carry_out(home: Home, contract: Contract, link: Link, patience: Patien
         with worker.threads.held():
             return kept(home, contract.terms, worker)
     finally:
-        worker.journal.close()
+        worker.close()
 
 
 def kept(home: Home, terms: Terms, worker: Worker) -> Result:

@@ -19,7 +19,7 @@ from fedstill.errors import DataError, WireError
 from fedstill.members import Member
 from fedstill.messages import Answer, Ask, Kind, Message, Refuse, Reply, Teach
 from fedstill.participant import Participant
-from fedstill.privacy.ledger import Ledger, MemoryLedger
+from fedstill.privacy.ledger import Ledger
 from fedstill.privacy.noise import SystemNoise
 from fedstill.service.store.blobs import Blobs
 from fedstill.transports.certificates import Certificate
@@ -61,14 +61,12 @@ class Worker:
         What holds.
     member:
         The enterprise, with its data.
-    journal, blobs:
-        Where letters and payloads are kept.
+    journal, ledger, blobs:
+        Where letters are kept, what is paid for, and payloads.
     clock:
         Unix seconds.
     rules:
         What the owner lets it do.
-    ledger:
-        Where what leaves is paid for; None: nowhere that lasts.
 
     Raises
     ------
@@ -81,10 +79,10 @@ class Worker:
         contract: Contract,
         member: Member,
         journal: Journal,
+        ledger: Ledger,
         blobs: Blobs,
         clock: Callable[[], float],
         rules: Rules | None = None,
-        ledger: Ledger | None = None,
     ) -> None:
         self.contract = contract
         self.journal = journal
@@ -100,8 +98,7 @@ class Worker:
         self._clock = clock
         self._made = ("", b"")  # the digest and payload of the last answer, which is about to be posted
         self.make = contract.agreement.make(member)
-        paid = ledger or MemoryLedger(member.privacy.budget, clock, member.name, contract.digest)
-        self.guard = contract.agreement.guard(member, paid, SystemNoise())
+        self.guard = contract.agreement.guard(member, ledger, SystemNoise())
         self.prepared = contract.agreement.prepare(member)
         past = journal.received()
         self.after = past[-1].number if past else 0
@@ -117,6 +114,11 @@ class Worker:
             self._participant = self.contract.agreement.build(self.make, self.prepared, self.guard)()
             self._remember(self.journal.received())
         return self._participant
+
+    def close(self) -> None:
+        """Close what it writes to."""
+        self.journal.close()
+        self.guard.ledger.close()
 
     def handle(self, parcel: Parcel) -> str:
         """Take a letter of the coordinator with its payload, and say what it was about.

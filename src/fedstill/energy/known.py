@@ -140,8 +140,23 @@ class Known:
         return self._issue_of(self.day[np.clip(begin, 0, len(self.day) - 1)])
 
     def recent(self) -> list[Array]:
-        """Hourly means of the last 24 hours before issue, oldest first."""
-        return [self._before_issue(hour, hour - 1) for hour in range(RECENT_HOURS, 0, -1)]
+        """Hourly means of the last 24 hours before issue, oldest first.
+
+        Each is of its own readings to the last bit, and not the difference of two sums over all that came before: a
+        private model must not see by the rounding what no reading of its hours says.
+        """
+        per_hour = int(HOUR.astype("timedelta64[ns]") // self.step)
+        end = (self._issued - self._start[0]) // self.step
+        means = []
+        for hour in range(RECENT_HOURS, 0, -1):
+            position = (end - hour * per_hour)[:, None] + np.arange(per_hour)
+            inside = (position >= 0) & (position < len(self.load))
+            read = np.where(inside, self.load[np.clip(position, 0, len(self.load) - 1)], np.nan)
+            known = np.isfinite(read)
+            count = known.sum(axis=1)
+            mean = np.where(known, read, 0.0).sum(axis=1) / np.maximum(count, 1)
+            means.append(self._issue_of(np.where(count >= np.maximum(1, MIN_KNOWN * per_hour), mean, np.nan)))
+        return means
 
 
 def utc_stamps(stamps: pd.DatetimeIndex) -> Array:

@@ -132,7 +132,7 @@ class DPSGD:
 
 def clipped_sums(gradients: Sequence[Array], clip: float) -> list[Array]:
     """Sums over blocks of gradients whose parts, each of shape (blocks, ...), are together no longer than `clip`."""
-    squares = sum((gradient.reshape(len(gradient), -1) ** 2).sum(axis=1) for gradient in gradients)
+    squares = sum((gradient**2).sum(axis=tuple(range(1, gradient.ndim))) for gradient in gradients)
     factor = np.minimum(1.0, clip / np.maximum(np.sqrt(squares), 1e-300))
     return [np.tensordot(factor, gradient, 1) for gradient in gradients]
 

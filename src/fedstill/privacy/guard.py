@@ -136,7 +136,7 @@ class Guard:
         released = mechanism.release(work, spends, self.noise)
         data = wire.pack(None, {name: np.asarray(array, np.float64) for name, array in released.items()})
         for spend in spends[:-1]:
-            self.ledger.charge(spend, b"")
+            self.ledger.charge(spend, b"")  # what a crash after this leaves is paid for and of no use: not the reverse
         self.ledger.charge(spends[-1], data, key)
         return released
 

@@ -133,6 +133,10 @@ class Ledger(Protocol):
         """What the owner is told."""
         ...
 
+    def close(self) -> None:
+        """Close what it is kept in."""
+        ...
+
 
 class MemoryLedger:
     """A ledger that ends with the process, for simulations; see `Ledger`.
@@ -190,6 +194,9 @@ class MemoryLedger:
     def statement(self) -> Statement:
         """See `Ledger`."""
         return statement_of(self.budget, self._spent)
+
+    def close(self) -> None:
+        """See `Ledger`."""
 
 
 def digest_of(release: bytes) -> str:

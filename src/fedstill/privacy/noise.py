@@ -14,7 +14,6 @@ import os
 from typing import Protocol
 
 import numpy as np
-from scipy.special import ndtri
 
 from fedstill.labels import Array
 
@@ -43,6 +42,8 @@ class SystemNoise:
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """See `Noise`."""
+        from scipy.special import ndtri  # a coordinator, which has this module by way of others, needs no SciPy
+
         n = int(np.prod(shape))
         parts = ndtri(self.uniform(_PARTS * n)).reshape(_PARTS, *shape)
         mixed: Array = parts.sum(axis=0) / np.sqrt(_PARTS)

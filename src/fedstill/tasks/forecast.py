@@ -107,8 +107,8 @@ class Forecast:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """A block of a view is a day, which hides a reading as well: that changes no more than its day could."""
-        return ("day", "reading")
+        """A block of a view is a day."""
+        return ("day",)
 
     @property
     def features(self) -> tuple[str, ...]:
