@@ -30,7 +30,6 @@ from fedstill.round import Effect, Event
 
 ROWS = {
     "fedmd": Row("fedmd"),
-    "fedmd, median": Row("fedmd", {"aggregate": "median"}),
     "grouped (default)": Row("grouped"),
 }
 VALUES = ("loss", "agreement")

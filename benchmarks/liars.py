@@ -51,7 +51,6 @@ ROWS = {
     "grouped (default)": Row("grouped"),
     "fedavg": Row("fedavg", **NETWORK),
     "fedavg, median": Row("fedavg", {"aggregate": "median"}, **NETWORK),
-    "fedavg, trimmed": Row("fedavg", {"aggregate": "trimmed"}, **NETWORK),
 }
 OF_LABELS = ("flip", "constant", "scaled", "noise", "collusion", "nudge")
 """Ways to lie about forecasts; `sign` would be `flip`."""

@@ -2,7 +2,7 @@
 
 A lie is a pure function. It keeps to the format, since an answer that does not is ignored anyhow (`flaws.py`): values
 are finite, quantiles do not cross, probabilities sum to 1. Weights of items, and what else a release tells, stay as
-they are. `lying` has some participants of any federation lie, and nobody's code knows of it::
+they are. `lying` has some participants of a simulated federation lie, whose own code does not know of it::
 
     Federation(task, members, public, strategy=lying(grouped(), {"AEP": "constant", "DOM": "constant"}))
 
@@ -29,7 +29,7 @@ SPREADS = 3.0
 """By how many spreads `noise` and `collusion` are off; the spread is the standard deviation of all values together."""
 
 LITTLE = 0.7
-"""The same for `nudge`: of the shifts tried, the one that moves the teacher of `grouped` most."""
+"""The same for `nudge`: of 0.2 to 3, what hurt `grouped` most among utilities, with three liars of eight."""
 
 SURE = 0.991
 """What `collusion` gives to the class that it names; nobody is ever quite sure."""
