@@ -14,15 +14,15 @@ ten classes scores at most 20 %. "Own mix" weighs that test by how frequent each
 counts for who has its own cases alone.
 
 With --teachers nobody distils: all ways to make a teacher get the same soft labels of the first round, of healthy
-participants and of some whose labels break on the way, and each teacher is compared with the transfer set's labels,
-which nobody else sees. What has been measured before, of other rows, draws or seeds, stays in the file of results.
+participants and with liars among them, and each teacher is compared with the transfer set's labels, which nobody else
+sees. What has been measured before, of other rows, draws or seeds, stays in the file of results.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -44,8 +44,9 @@ from fedstill.participant import Participant
 from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan
 from fedstill.sites import Floor, Rows, Site
 from fedstill.sites import dealt as folds_of
-from fedstill.strategy import Ballot, Lesson, Strategy, Vote, everyone
+from fedstill.strategy import Ballot, Strategy, Vote, everyone
 from fedstill.tasks.classification import Classification
+from fedstill.testing.liars import lying
 from fedstill.transports.calls import InProcess
 from fedstill.transports.calls import run as drive
 
@@ -78,8 +79,8 @@ class Row:
     rounds: int = 1
     learner: str | None = None
     companions: bool = True
-    broken: tuple[str, int] | None = None
-    """What the labels of how many participants are on their way to the coordinator: see `BREAKS`."""
+    liars: tuple[str, int] = ("flip", 0)
+    """How they lie (`fedstill.testing.liars`), and how many: the first ones, whose rows the seed has drawn."""
 
 
 GROUPS = {"grouping": "agglomerative"}  # the default for classes makes none
@@ -100,8 +101,8 @@ ROWS = {
     "grouped mean, 1 round": Row("grouped", {**GROUPS, "select": "mean", "aggregate": "weighted"}),
     "grouped median, 1 round": Row("grouped", {**GROUPS, "select": "median", "aggregate": "median"}),
     "fedavg mlp, 10 rounds": Row("fedavg", rounds=10, learner="mlp"),
-    "fedmd, 2 reversed": Row("fedmd", rounds=3, broken=("reversed", 2)),
-    "experts, 2 reversed": Row("experts", rounds=3, broken=("reversed", 2)),
+    "fedmd, 2 reversed": Row("fedmd", rounds=3, liars=("flip", 2)),
+    "experts, 2 reversed": Row("experts", rounds=3, liars=("flip", 2)),
 }
 TEACHERS = {
     "mean": Row("fedmd"),
@@ -122,20 +123,8 @@ TEACHERS = {
 
 COLUMNS = ("distilled", "own", "floor", "federated own mix", "distilled own mix", "own own mix")
 QUICK = ("fedmd", "experts")
-
-
-def spread(values: Array, seed: int) -> Array:
-    """Labels drawn at random, whatever the images show."""
-    return np.random.default_rng(seed).dirichlet(np.full(values.shape[1], 0.3), len(values))
-
-
-BREAKS: dict[str, Callable[[Array, int], Array]] = {
-    "random": spread,
-    "inverted": lambda values, _: (1 - values) / (values.shape[1] - 1),
-    "reversed": lambda values, _: values[:, ::-1],
-    "constant": lambda values, _: np.tile(np.where(np.arange(values.shape[1]) == 3, 0.991, 0.001), (len(values), 1)),
-}
-"""What may happen to soft labels on their way: what is said (n, k) and a seed, to what arrives."""
+LIES = ("noise", "sign", "flip", "collusion")
+"""Ways to lie that teachers are compared with; `collusion` is all of them sure of one class, whatever the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,21 +201,8 @@ def strategy_of(row: Row, makes: Mapping[str, MakeModel], n_features: int) -> St
         made = plugins.build("algorithms", row.strategy, options, where=row.strategy)
     if made.recipe.release is not Kind.LABELS and made.memory is None:
         made = replace(made, memory=common_start(makes, made, n_features))
-    return replace(made, teach=breaking(made.teach, *row.broken)) if row.broken else made
-
-
-def breaking(teach: Callable[[Ballot], Lesson], how: str, number: int) -> Callable[[Ballot], Lesson]:
-    """The same with the first participants' labels broken on their way."""
-
-    def broken(ballot: Ballot) -> Lesson:
-        votes = list(ballot.votes)
-        for place, vote in enumerate(votes[:number]):
-            values = BREAKS[how](vote.labels.values, place)
-            labels = SoftLabels.of(vote.labels.items, values, vote.labels.space, vote.labels.weight)
-            votes[place] = replace(vote, release=replace(vote.release, labels=labels))
-        return teach(replace(ballot, votes=votes))
-
-    return broken
+    way, number = row.liars
+    return lying(made, dict.fromkeys(list(makes)[:number], way))
 
 
 def accuracy(predicted: Array, y: Array, weight: Array | None = None) -> float:
@@ -306,12 +282,12 @@ def teach(case: Case, rows: Mapping[str, Row], seed: int) -> list[dict[str, Any]
         said = makes[party]().fit(site.rows.X, site.rows.y).predict(X)
         votes.append(Vote(party, Release(SoftLabels.of(np.arange(len(X)), said, OUTPUTS.space))))
     found = []
-    for (key, row), broken in itertools.product(rows.items(), (None, *itertools.product(BREAKS, (1, 3)))):
-        strategy = strategy_of(replace(row, broken=broken), makes, X.shape[1])
+    for (key, row), liars in itertools.product(rows.items(), (("flip", 0), *itertools.product(LIES, (1, 3)))):
+        strategy = strategy_of(replace(row, liars=liars), makes, X.shape[1])
         taught = strategy.teach(Ballot(votes, tuple(makes), OUTPUTS, strategy.memory)).teachers[votes[0].party]
         assert taught.labels is not None
         right = accuracy(taught.labels.values, case.transfer.y)
-        found.append({"row": key, "broken": " ".join(map(str, broken or ("nobody",))), "teacher": right})
+        found.append({"row": key, "liars": f"{liars[1]} {liars[0]}" if liars[1] else "nobody", "teacher": right})
     return found
 
 
@@ -355,9 +331,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def teachers_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A line a row and setting, a column for what is broken: the teacher's accuracy in per cent, mean over seeds."""
+    """A line a row and setting, a column for who lies: the teacher's accuracy in per cent, mean over seeds."""
     index = ["participants", "alpha", "row"]
-    return 100 * frame.pivot_table("teacher", index, "broken", sort=False)
+    return 100 * frame.pivot_table("teacher", index, "liars", sort=False)
 
 
 @click.command()

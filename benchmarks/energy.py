@@ -32,6 +32,7 @@ from fedstill.federation import Federation, History
 from fedstill.labels import Outputs
 from fedstill.members import MakeModel, Member, make_model
 from fedstill.sites import loss
+from fedstill.strategy import Strategy
 from fedstill.tasks.base import Prepared
 from fedstill.tasks.forecast import Forecast
 
@@ -95,7 +96,7 @@ SETTINGS = {
 class Row:
     """One way to learn: an algorithm with its options, perhaps with the same learner for all."""
 
-    strategy: str
+    strategy: str | Strategy
     options: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 1
     learner: str | None = None

@@ -35,6 +35,77 @@ def test_the_energy_benchmark_measures_one_row(tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def liars(monkeypatch):
+    """The benchmark of liars as a module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("liars")
+
+
+def test_the_same_liars_lie_in_every_way_and_more_are_the_same_and_others(liars):
+    drawn = liars.cases("abcdefgh", (1, 2, 3), ("flip", "noise"), 5)
+    assert [(case.way, len(case.liars)) for case in drawn] == [
+        ("honest", 0),
+        *((way, number) for number in (1, 2, 3) for way in ("silent", "flip", "noise")),
+    ]
+    assert set(drawn[1].liars) < set(drawn[4].liars) < set(drawn[9].liars) < set("abcdefgh")
+    assert len({case.liars for case in drawn}) == 4
+    assert len({liars.cases("abcdefgh", (2,), (), seed)[1].liars for seed in range(9)}) > 3
+
+
+def test_the_honest_are_compared_with_themselves(liars):
+    """By hand: b and c have 2 and 4 among liars, 1 and 3 where the liar a is silent, and 1 and 2 where nobody lies."""
+    errors = {("honest", 0): {"a": 9, "b": 1, "c": 2}, ("silent", 1): {"b": 1, "c": 3}, ("flip", 1): {"b": 2, "c": 4}}
+    frame = pd.DataFrame(
+        [
+            {"row": "fedmd", "seed": seed, "lie": lie, "liars": number, "participant": party, "federated": error}
+            for (lie, number), told in errors.items()
+            for party, error in told.items()
+            for seed in (0, 1)
+        ]
+    )
+    for rival, ratio in (("silent", 1.5), ("honest", 2.0)):
+        (line,) = liars.ratios(frame, "federated", rival).to_dict("records")
+        assert (line["ratio"], line["highest"], line["seeds"]) == (ratio, ratio, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
+def test_the_benchmark_of_liars_measures_the_honest(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    words = ["pjm", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "liars.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "liars-pjm-development-quick.json").read_text())
+    assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
+    by_lie = pd.DataFrame(kept["measured"]).groupby("lie")["participant"].agg(set)
+    assert len(by_lie["honest"]) == 8
+    assert len(by_lie["flip"]) == 6
+    assert by_lie["flip"] == by_lie["silent"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
+def test_the_benchmark_of_contributions_shares_all_out(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    words = ["pjm", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "contributions.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    honest, flipped = json.loads((tmp_path / "contributions-pjm-development-quick.json").read_text())["measured"]
+    for one in (honest, flipped):
+        assert sum(one["shapley"].values()) == pytest.approx(one["together"], abs=1e-4)
+    assert set(sorted(flipped["shapley"], key=flipped["shapley"].get)[:2]) == set(flipped["liars"])
+
+
+@pytest.fixture
 def classes(monkeypatch):
     """The benchmark of classes as a module."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -57,13 +128,6 @@ def test_a_small_alpha_deals_few_classes(classes):
         return np.mean([np.bincount(y[hand]).max() / len(hand) for hand in hands])
 
     assert biggest_class(0.1) > 0.4 > biggest_class(5.0)
-
-
-def test_labels_break_as_they_are_told_to(classes):
-    said = np.array([[0.7, 0.2, 0.1]])
-    assert classes.BREAKS["reversed"](said, 0).tolist() == [[0.1, 0.2, 0.7]]
-    np.testing.assert_allclose(classes.BREAKS["inverted"](said, 0), [[0.15, 0.4, 0.45]])
-    np.testing.assert_allclose(classes.BREAKS["random"](said, 0).sum(axis=1), 1)
 
 
 def test_accuracy_counts_rows_or_their_weight(classes):

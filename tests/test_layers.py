@@ -26,7 +26,7 @@ LAYERS = (
     {"models", "members"},
     {"judging", "agreement"},
     {"federation"},
-    {"assemble"},
+    {"assemble", "contributing"},
     {"service"},
     {"agent"},
     {"cli"},

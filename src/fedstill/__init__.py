@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedstill.contributing import contributions as contributions
     from fedstill.energy.frame import Layout as Layout
     from fedstill.energy.frame import from_frame as from_frame
     from fedstill.energy.frame import read as read
@@ -30,6 +31,7 @@ _PUBLIC = {
     "History": "fedstill.federation:History",
     "Layout": "fedstill.energy.frame:Layout",
     "Member": "fedstill.members:Member",
+    "contributions": "fedstill.contributing:contributions",
     "from_frame": "fedstill.energy.frame:from_frame",
     "load_model": "fedstill.models:load",
     "read": "fedstill.energy.frame:read",
@@ -42,6 +44,7 @@ __all__ = [
     "History",
     "Layout",
     "Member",
+    "contributions",
     "from_frame",
     "load_model",
     "read",

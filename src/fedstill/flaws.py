@@ -42,7 +42,9 @@ def flaw_of_release(
     if recipe.release is Kind.LABELS:
         if release.labels is None or has_sketch or has_parameters:
             return "it carries no soft labels, or more than soft labels"
-        return flaw_of_labels(release.labels, outputs, len(outputs) if recipe.about == "classes" else n_items)
+        flaw = flaw_of_labels(release.labels, outputs, len(outputs) if recipe.about == "classes" else n_items)
+        # No honest item counts more than 1, and one voice that did could drown all others.
+        return flaw or ("it holds weights above 1" if (release.labels.weight > 1).any() else "")
     if recipe.release is Kind.SKETCH:
         if release.sketch is None or has_labels or has_parameters:
             return "it carries no sketch, or more than a sketch"

@@ -29,6 +29,16 @@ class TestFedAvgTuned(AlgorithmContract):
         return fedavg(tune=1)
 
 
+class TestFedAvgMedian(AlgorithmContract):
+    def make(self):
+        return fedavg(aggregate="median")
+
+
+class TestFedAvgTrimmed(AlgorithmContract):
+    def make(self):
+        return fedavg(aggregate="trimmed")
+
+
 class TestFedProx(AlgorithmContract):
     def make(self):
         return fedprox(tune=2)
@@ -67,6 +77,7 @@ def test_recipes():
     options = {"epochs": 3, "learning_rate": 0.1, "seed": 7}
     assert fedavg(**options).recipe == common
     assert fedavg(**options, tune=4).recipe == replace(common, tune=4)
+    assert fedavg(**options, tune=4, aggregate="median").recipe == replace(common, tune=4, count=False)
     assert fedprox(**options, proximal=0.5, tune=4).recipe == replace(common, proximal=0.5, tune=4)
     assert fedper(**options).recipe == replace(common, home=Part.HEAD)
     assert fedper(**options, stays="body", weights="equal").recipe == replace(common, home=Part.BODY, count=False)
@@ -91,6 +102,8 @@ def test_only_parameters_can_stay_at_home(release):
         (fedper, {"stays": "heed"}, "heed"),
         (fedper, {"stays": "none"}, "none"),
         (fedavg, {"weights": "sise"}, "sise"),
+        (fedavg, {"weights": "sise", "aggregate": "median"}, "sise"),
+        (fedavg, {"aggregate": "medium"}, "Did you mean 'median'"),
         (clustered, {"weights": "sise"}, "sise"),
         (clustered, {"groups": 0}, "'number' is 0"),
         (clustered, {"threshold": -1.0}, "'threshold' is -1"),
@@ -105,6 +118,30 @@ def test_wrong_options_show_before_anybody_trains(build, options, message):
 def test_a_warm_up_has_a_length():
     with pytest.raises(ValueError, match="warm_up = -1"):
         clustered(warm_up=-1)
+
+
+# --- robust means of parameters ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "median", "trimmed"),
+    [
+        ([3], 3, 3),
+        ([1, 3], 2, 2),
+        ([1, 2, 90], 2, 2),
+        ([1, 2, 4, 90], 3, 3),
+        ([-90, 1, 2, 6, 90], 2, 3),
+        ([0, 1, 2, 6, 90, 90], 4, 4),  # two at either end
+        ([0, 1, 2, 3, 4, 5, 6, 7, 90, 90], 4.5, 4.5),
+    ],
+)
+def test_who_is_far_off_does_not_count(told, median, trimmed):
+    """Whatever number of rows it claims; a mean by size would follow it."""
+    shares = {f"p{i}": Release(parameters={"w": np.float32([[x, -x]])}, count=9**i) for i, x in enumerate(told)}
+    for rule, middle in (("median", median), ("trimmed", trimmed)):
+        lesson = fedavg(aggregate=rule).teach(ballot(QUANTILES, shares))
+        assert lesson.teachers["p0"].parameters["w"].tolist() == [[middle, -middle]]
+        assert lesson.memory["w"].tolist() == [[middle, -middle]]
 
 
 # --- one participant --------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ BAD = {
     "nan weight": (release([ROW, ROW], weight=[1, NAN]), "not finite"),
     "infinite weight": (release([ROW, ROW], weight=[1, INF]), "not finite"),
     "negative weight": (release([ROW, ROW], weight=[1, -1]), "negative weights"),
+    "too large a weight": (release([ROW, ROW], weight=[1, 1.5]), "weights above 1"),
     "crossing": (release([ROW, [0, 2, 1]]), "its quantiles cross"),
     "other items": (release([ROW, ROW], items=[0, 2]), "not about the items"),
     "items twice": (release([ROW, ROW], items=[0, 0]), "not about the items"),

@@ -51,6 +51,11 @@ Examples:
   fedstill predict runs/demo/models/G0-A readings.csv --timezone Europe/Berlin
   fedstill predict runs/pjm/models/AEP aep.csv --from 2018-01-01 --days 7 --out week.csv
 """
+CONTRIBUTIONS_EXAMPLES = """\b
+Examples:
+  fedstill contributions my-federation.toml
+  fedstill contributions my-federation.toml --log runs/mine/events.log --value agreement
+"""
 REPORT_EXAMPLES = """\b
 Example:
   fedstill report runs/demo
@@ -173,6 +178,26 @@ def report(folder: Path, as_json: bool) -> None:
     from fedstill.cli import running
 
     running.report(folder, as_json=as_json)
+
+
+@cli.command(epilog=CONTRIBUTIONS_EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--log", type=click.Path(path_type=Path), help="events.log of a finished run of FILE, to run nothing.")
+@click.option(
+    "--value",
+    type=click.Choice(["loss", "agreement"]),
+    default="loss",
+    show_default=True,
+    help="What a student of some voices saves on test days, or how near they come to the teacher of all.",
+)
+@SET
+@JSON
+@QUIET
+def contributions(file: Path, log: Path | None, value: str, changes: Sequence[str], as_json: bool, quiet: bool) -> None:
+    """Run the federation that FILE describes, and show who helped whom how much."""
+    from fedstill.cli import running
+
+    running.contributed(file, log, value, changes, as_json=as_json, quiet=quiet)
 
 
 @cli.command(epilog=ALGORITHMS_EXAMPLES)

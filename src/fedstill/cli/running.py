@@ -1,4 +1,4 @@
-"""What `demo`, `run`, `check` and `report` do."""
+"""What `demo`, `run`, `check`, `contributions` and `report` do."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fedstill import config
 from fedstill.assemble import assemble
 from fedstill.cli.output import print_json
 from fedstill.cli.releases import released
+from fedstill.contributing import contributions
 from fedstill.energy import simbench, synthetic
 from fedstill.errors import ConfigError
 from fedstill.evaluation.report import read_report, terminal_table, write_report
@@ -22,7 +23,7 @@ from fedstill.federation import Federation
 from fedstill.files import fill_whole
 from fedstill.messages import Answer
 from fedstill.round import Asked, Closed, Effect, Event, Finished, Ignored, QuorumMissed, Received
-from fedstill.transports.log import EventLog
+from fedstill.transports.log import EventLog, read_events
 
 
 def demo(out: Path, source: str, changes: Sequence[str], *, as_json: bool, quiet: bool) -> None:
@@ -141,6 +142,30 @@ def report(folder: Path, *, as_json: bool) -> None:
         return
     click.echo(terminal_table(read))
     click.echo(f"Report: {folder / 'report.html'}")
+
+
+def contributed(
+    file: Path, log: Path | None, value: Any, changes: Sequence[str], *, as_json: bool, quiet: bool
+) -> None:
+    """Say who helped whom, in a run or by the log of one."""
+    described = config.load(file, changes)
+    with _Bar(len(described.participants), "reading", quiet) as reading:
+        federation = assemble(described, file.parent, reading.line)
+    seen: list[Event | Effect] = [] if log is None else list(read_events(log))
+    if log is None:
+        with _Progress(federation, quiet) as progress:
+
+            def observe(event: Event | Effect) -> None:
+                seen.append(event)
+                progress.show(event)
+
+            federation.run(observe=observe)
+    found = contributions(federation, seen, value=value, seed=federation.seed)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(found.table())
+    click.echo(f"Numbers are 100 times the {found.value}; {found.coalitions} coalitions were looked at.")
 
 
 def _writable(out: Path) -> None:

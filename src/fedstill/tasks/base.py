@@ -47,6 +47,14 @@ class Examination:
     time: Array | None = None
     rules: Mapping[str, Array] = field(default_factory=dict)
 
+    @property
+    def targets(self) -> Array:
+        """The truth as a model should say it, shape (n,): residuals on the site's scale, or class indices."""
+        if self.base is None or self.scale is None:
+            return self.actual
+        found: Array = (self.actual - self.base) / self.scale
+        return found
+
     def restore(self, predicted: Array) -> Array:
         """Model outputs, shape (n, k), in the truth's unit."""
         if self.base is None or self.scale is None:
