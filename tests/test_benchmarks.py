@@ -340,3 +340,21 @@ def test_benchmarks_between_machines_measure_rounds(name: str, times: str, round
     assert len(kept[times]) == rounds
     assert all(taken > 0 for taken in kept[times])
     assert kept["peak_bytes"] > 0 or sys.platform != "linux"
+
+
+def test_the_benchmark_of_privacy_measures_newcomers_and_those_they_listen_to(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        privacy = importlib.import_module("privacy")
+    finally:
+        sys.path.pop(0)
+    sites = dict.fromkeys("abcdefgh")
+    bench = privacy.Bench(privacy.SETTINGS["pjm"], sites, [], "development", privacy.YEAR)
+    protected = privacy.drawn(bench, "newcomers", 0, privacy.ROWS["dp_sgd, epsilon 2"])
+    plain = privacy.drawn(bench, "newcomers", 0, privacy.ROWS["none"])
+    assert [one.privacy.mechanism for one in protected].count("silent") == 4
+    assert {one.privacy.mechanism for one in plain} == {"none"}
+    assert [one.history for one in protected] == [one.history for one in plain]
+    year = privacy.drawn(bench, "year", 0, privacy.ROWS["dp_sgd, epsilon 2"])
+    assert {one.privacy.budget.epsilon for one in year} == {2.0}

@@ -19,18 +19,24 @@ if TYPE_CHECKING:
     from fedstill.federation import History as History
     from fedstill.members import Member as Member
     from fedstill.models import load as load_model
+    from fedstill.privacy.guard import Privacy as Privacy
+    from fedstill.privacy.spending import Budget as Budget
+    from fedstill.privacy.spending import Unit as Unit
     from fedstill.tasks.classification import Classification as Classification
     from fedstill.tasks.forecast import Forecast as Forecast
 
 __version__ = version("fedstill")
 
 _PUBLIC = {
+    "Budget": "fedstill.privacy.spending:Budget",
     "Classification": "fedstill.tasks.classification:Classification",
     "Federation": "fedstill.federation:Federation",
     "Forecast": "fedstill.tasks.forecast:Forecast",
     "History": "fedstill.federation:History",
     "Layout": "fedstill.energy.frame:Layout",
     "Member": "fedstill.members:Member",
+    "Privacy": "fedstill.privacy.guard:Privacy",
+    "Unit": "fedstill.privacy.spending:Unit",
     "contributions": "fedstill.contributing:contributions",
     "from_frame": "fedstill.energy.frame:from_frame",
     "load_model": "fedstill.models:load",
@@ -38,12 +44,15 @@ _PUBLIC = {
     "window": "fedstill.energy.frame:window",
 }
 __all__ = [
+    "Budget",
     "Classification",
     "Federation",
     "Forecast",
     "History",
     "Layout",
     "Member",
+    "Privacy",
+    "Unit",
     "contributions",
     "from_frame",
     "load_model",
