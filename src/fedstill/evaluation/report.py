@@ -26,6 +26,7 @@ _FILTERS = (
     "number",
     "count",
     "size",
+    "privacy",
     "duration",
     "saved",
     "signed",
