@@ -42,6 +42,10 @@ from fedstill.agent.worker import Worker
 from fedstill.codecs.raw import Raw
 from fedstill.labels import Outputs, Release, SoftLabels, Space
 from fedstill.messages import Answer, Ask, Message, Reply
+from fedstill.privacy.durable import SQLiteLedger
+from fedstill.privacy.guard import Guard, Privacy
+from fedstill.privacy.ledger import Ledger
+from fedstill.privacy.spending import Budget
 from fedstill.service.founding import found
 from fedstill.transports.links import Link
 
@@ -57,6 +61,7 @@ class Stub:
     party: str
     outputs: Outputs
     payload: bytes
+    guard: Guard = field(default_factory=Guard.open)
     losses: dict[int, float] = field(default_factory=dict)
     taught_at: dict[int, float] = field(default_factory=dict)
 
@@ -66,7 +71,9 @@ class Stub:
     def handle(self, message: Message) -> Reply | None:
         """Answer, or note when a teacher came."""
         if isinstance(message, Ask):
-            return Answer(message.round, self.party, self.payload, message.question)
+            answer = Answer(message.round, self.party, self.payload, message.question)
+            self.guard.charge(answer, "labels", free=False)
+            return answer
         self.taught_at[message.round] = time.perf_counter()
         self.losses[message.round] = 0.0
         return None
@@ -87,9 +94,15 @@ class Readymade:
         """Anything."""
         return member
 
-    def build(self, make: Any, prepared: Any) -> Callable[[], Stub]:
+    def guard(self, member: Any, ledger: Ledger, noise: Any) -> Guard:
+        """No mechanism; everything is written down, as it is for a real participant."""
+        del member
+        self.stub.guard = Guard(Privacy(), None, 0, ledger, noise)
+        return self.stub.guard
+
+    def build(self, make: Any, prepared: Any, guard: Guard) -> Callable[[], Stub]:
         """The stub."""
-        del make, prepared
+        del make, prepared, guard
         return lambda: self.stub
 
 
@@ -135,7 +148,8 @@ async def worker_of(home: Home, link: Link, payload: bytes) -> Worker:
     stub = Stub(party, contract.agreement.task.outputs, payload)
     standing = replace(contract, agreement=Readymade(stub))  # type: ignore[arg-type]
     journal = Journal(home.journal_path, contract.digest)
-    return Worker(standing, _Member(party), journal, home.blobs, time.time)  # type: ignore[arg-type]
+    ledger = SQLiteLedger(home.ledger_path, party, Budget(), time.time)
+    return Worker(standing, _Member(party), journal, ledger, home.blobs, time.time)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class Guard:
         self.answers = answers
         self.ledger = ledger
         self.noise = noise
+        self._charged: tuple[Reply | None, bytes] = (None, b"")
 
     @classmethod
     def open(cls) -> Guard:
@@ -153,8 +154,9 @@ class Guard:
 
     def charge(self, reply: Reply, what: str, *, free: bool) -> None:
         """Pay for a reply. Raises BudgetSpent where it is not free, and the owner has a budget."""
-        event = Nothing() if free else Unprotected()
-        self.ledger.charge(Spend(event, self.ledger.budget.unit, what), wire.encode(reply))
+        event, data = Nothing() if free else Unprotected(), wire.encode(reply)
+        self.ledger.charge(Spend(event, self.ledger.budget.unit, what), data)
+        self._charged = reply, data  # mostly it leaves at once, and may be large
 
     def sealed(self, reply: Reply) -> bytes:
         """A reply as it leaves.
@@ -164,6 +166,9 @@ class Guard:
         BudgetSpent
             Where it was never charged.
         """
+        (charged, data), self._charged = self._charged, (None, b"")
+        if charged is reply:
+            return data
         data = wire.encode(reply)
         if not self.ledger.covers(digest_of(data)):
             raise BudgetSpent("a reply would leave that nobody has paid for", remedy="Report this: it is a fault")
