@@ -79,6 +79,9 @@ class View:
         The first block that the history has room for.
     blocks:
         How many blocks the history has room for, which is public: days from its first to its last, or rows.
+    lot:
+        Where units are in no order: a number that follows from a row's own unit and from nothing else, uint64, shape
+        (n,). None: blocks are days, whose numbers do not depend on what other days there are.
     """
 
     known: Array
@@ -91,6 +94,7 @@ class View:
     blocks: int
     back: int = 0
     first: int = 0
+    lot: Array | None = None
 
     def __len__(self) -> int:
         return len(self.known)

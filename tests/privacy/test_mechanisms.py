@@ -11,6 +11,7 @@ from fedstill.errors import BudgetSpent, ConfigError
 from fedstill.privacy.basis import Basis, private_size, public_size
 from fedstill.privacy.committee import PrivateCommittee
 from fedstill.privacy.dp_sgd import DPSGD, clipped_sums
+from fedstill.privacy.guard import Guard, Privacy, simulated_ledger
 from fedstill.privacy.label_noise import LabelNoise
 from fedstill.privacy.noise import SeededNoise, SystemNoise
 from fedstill.privacy.silent import Silent
@@ -111,6 +112,33 @@ def test_the_days_of_teachers_do_not_touch():
     days = [set(own.block[shard]) | {day - own.back for day in own.block[shard]} for shard in shards]
     assert len(days) == 10
     assert all(not one & other for i, one in enumerate(days) for other in days[:i])
+
+
+def test_without_a_row_one_teacher_changes_and_all_others_keep_their_rows():
+    own = view(CLASSES, 60)
+    mechanism = PrivateCommittee(blocks=6)
+    whole = [set(own.block[shard]) for shard in mechanism._shards(own)]
+    assert set().union(*whole) == set(range(60))
+    kept = own.block != 17
+    less = replace(own, known=own.known[kept], block=own.block[kept], lot=own.lot[kept])
+    without = [set(less.block[shard]) for shard in mechanism._shards(less)]
+    assert [one - other for one, other in zip(whole, without, strict=True) if one != other] == [{17}]
+
+
+def test_votes_are_bought_again_for_other_items_and_coefficients_are_not():
+    committee = Privacy("committee", Budget(4.0))
+    for outputs, again in ((CLASSES, True), (QUANTILES, False)):
+        asked = work(outputs)
+        fewer = replace(asked.public, known=asked.public.known[1:], relative=asked.public.relative[1:])
+        fewer = replace(fewer, offset=asked.public.offset[1:], block=asked.public.block[1:])
+        guard = Guard(committee, asked.public, 1, simulated_ledger(committee.budget), SeededNoise(0))
+        said = guard.labels(asked)
+        np.testing.assert_array_equal(guard.labels(asked), said)
+        if again:
+            with pytest.raises(BudgetSpent):
+                guard.labels(replace(asked, public=fewer))
+        else:
+            assert len(guard.labels(replace(asked, public=fewer))) == len(fewer)
 
 
 def test_a_history_of_one_teacher_hides_nobody():

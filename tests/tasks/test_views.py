@@ -11,7 +11,7 @@ import pytest
 from fedstill.energy.frame import SiteLoad, window
 from fedstill.energy.synthetic import sites
 from fedstill.errors import DataError
-from fedstill.sites import View
+from fedstill.sites import Rows, View
 from fedstill.tasks.classification import Classification
 from fedstill.tasks.forecast import Forecast
 
@@ -115,6 +115,22 @@ def test_rows_of_a_table_are_blocks_of_their_own():
     np.testing.assert_array_equal(site.view.y, site.rows.y)
     assert (site.view.reach, site.view.blocks) == (1, len(site.rows))
     assert task.units == ("reading",)
+
+
+@pytest.mark.parametrize("customer", [None, "who"])
+def test_without_a_row_or_a_customer_no_other_moves_to_another_teacher(customer):
+    """What the price of a committee stands on: its lot follows from the unit itself."""
+    task = Classification("on", ("a", "b"), ("x",), customer=customer)
+    data, chosen = table(), np.arange(40)
+    rows = Rows(task.inputs(data, "here"), (data["on"] == "b").to_numpy(np.int64))
+    whole = task._view(rows, data, chosen, "here")
+    for gone in range(7):
+        stay = np.flatnonzero(data["who"] != gone) if customer else np.delete(chosen, gone)
+        less = task._view(Rows(rows.X[stay], rows.y[stay]), data, stay, "here")
+        before, after = (sorted(zip(one.lot, one.known[:, 0], strict=True)) for one in (whole, less))
+        assert len(before) - len(after) == len(chosen) - len(stay)
+        assert set(after) <= set(before)
+    assert len(set(whole.lot)) == (7 if customer else 40)
 
 
 def test_all_rows_of_a_customer_are_one_block():

@@ -52,6 +52,10 @@ class Mechanism(Protocol):
     once: bool
     """Whether one release serves all answers, of any round and run, as long as the data are the same."""
 
+    def tied(self, outputs: Outputs) -> bool:
+        """Whether a release answers for no transfer set but the one that it was made for."""
+        ...
+
     def spends(self, work: Work, budget: Budget, already: Sequence[Event]) -> Sequence[Spend]:
         """What a release will cost, so that it stays within the budget after what was spent already.
 

@@ -8,7 +8,7 @@ subspace).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,12 +80,25 @@ def public_size(public: View) -> float:
     return 1.0 if public.swing is None else float(np.exp2(_octaves(public).mean()))
 
 
-def size_spend(own: View, budget: Budget, already: Sequence[Event], share: float, purpose: str) -> list[Spend]:
-    """What `private_size` will cost: so much of a budget; nothing for classes. Raises BudgetSpent."""
-    if own.swing is None:
-        return []
-    alone = multiplier_for(Gaussian, budget.epsilon, budget.delta, already)
-    return [Spend(Gaussian(alone * float(np.sqrt(2 / share)), 2), budget.unit, f"the size of the load, for {purpose}")]
+def sized_spends(
+    own: View,
+    budget: Budget,
+    already: Sequence[Event],
+    share: float,
+    event: Callable[[float], Event],
+    said: str,
+) -> list[Spend]:
+    """What a release costs that knows the size of the load: a share for `private_size`, the rest for `event`.
+
+    Classes have no size, and all is for `event`. It has the least noise that the budget allows. Raises BudgetSpent.
+    """
+    spends = []
+    if own.swing is not None:
+        alone = multiplier_for(Gaussian, budget.epsilon, budget.delta, already)
+        size = Gaussian(alone * float(np.sqrt(2 / share)), 2)
+        spends.append(Spend(size, budget.unit, f"the size of the load, for {said}"))
+    least = multiplier_for(event, budget.epsilon, budget.delta, [*already, *(one.event for one in spends)])
+    return [*spends, Spend(event(least), budget.unit, said)]
 
 
 def private_size(own: View, spends: Sequence[Spend], noise: Noise) -> float:

@@ -1,8 +1,10 @@
-"""A committee inside one site: models of any kind on disjoint stretches of its history, and their mean with noise.
+"""A committee inside one site: models of any kind on disjoint parts of its history, and their mean with noise.
 
-Private aggregation of teacher ensembles (PATE; Papernot et al., ICLR 2017, arXiv:1610.05755) with the shards in time:
-a stretch of days and what its rows look back on belong to one teacher alone, so one day changes one teacher. It works
-for learners that cannot be trained with noise, such as trees, and needs many teachers: a year gives few.
+Private aggregation of teacher ensembles (PATE; Papernot et al., ICLR 2017, arXiv:1610.05755). Forecasts have shards in
+time: a stretch of days and what its rows look back on belong to one teacher alone. Rows and customers, which have no
+date, are dealt out by a hash of themselves, so that nobody moves when one is missing. Either way one unit changes one
+teacher. It works for learners that cannot be trained with noise, such as trees, and needs many teachers: a year gives
+few.
 
 Forecasts: what a teacher says of the transfer set is told by few coefficients of public components, clipped, and their
 mean gets the noise; so the noise does not grow with the transfer set. Classes: every teacher votes on every item.
@@ -18,20 +20,20 @@ from fedstill.errors import BudgetSpent, ConfigError
 from fedstill.labels import Array, Outputs, Parameters, Space
 from fedstill.learners.rows import tidy
 from fedstill.privacy.base import Work, multiplier_of
-from fedstill.privacy.basis import Basis, columns, private_size, public_size, size_spend, sized
+from fedstill.privacy.basis import Basis, columns, private_size, public_size, sized, sized_spends
 from fedstill.privacy.noise import Noise
-from fedstill.privacy.pricing import multiplier_for
 from fedstill.privacy.spending import Budget, Event, Gaussian, Spend
 from fedstill.sites import View
 
 
 class PrivateCommittee:
-    """Models of the participant's own kind on disjoint stretches of days; their clipped mean is released with noise.
+    """Models of the participant's own kind on disjoint parts of its rows; their clipped mean is released with noise.
 
     Parameters
     ----------
     blocks:
-        Days (or rows) of a teacher's shard. The first days of a stretch are only looked back on.
+        Days of a teacher's stretch, of which the first are only looked back on; or rows or customers for each teacher
+        on average.
     components:
         Forecasts: public components in which the teachers' forecasts are told.
     clip:
@@ -57,6 +59,10 @@ class PrivateCommittee:
             )
         self.blocks, self.components, self.clip, self.share = blocks, components, clip, share
 
+    def tied(self, outputs: Outputs) -> bool:
+        """Votes are about the items they were cast for, coefficients are not; see `Mechanism`."""
+        return outputs.space is Space.PROBABILITIES
+
     def spends(self, work: Work, budget: Budget, already: Sequence[Event]) -> Sequence[Spend]:
         """A share for the size of the load, the rest for the teachers' mean; see `Mechanism`."""
         if self.blocks <= work.own.back:
@@ -71,10 +77,7 @@ class PrivateCommittee:
                 f"{work.own.blocks} {budget.unit}s make {teachers} teachers, too few to hide one",
                 remedy="Take a longer history, or fewer blocks for each teacher",
             )
-        said = f"the mean of {teachers} teachers"
-        size = size_spend(work.own, budget, already, self.share, said)
-        least = multiplier_for(Gaussian, budget.epsilon, budget.delta, [*already, *(one.event for one in size)])
-        return [*size, Spend(Gaussian(least), budget.unit, said)]
+        return sized_spends(work.own, budget, already, self.share, Gaussian, f"the mean of {teachers} teachers")
 
     def release(self, work: Work, spends: Sequence[Spend], noise: Noise) -> Parameters:
         """Train all teachers, and add noise to their mean; see `Mechanism`."""
@@ -87,25 +90,32 @@ class PrivateCommittee:
             for shard in self._shards(own)
             if shard.any()  # who has no rows says nothing, which is within what a teacher may change
         ]
-        teachers = self._teachers(own)
-        if work.outputs.space is Space.PROBABILITIES:
-            votes = np.zeros((len(public), len(work.outputs)))
-            for one in said:
-                votes += np.eye(len(work.outputs))[np.argmax(one, axis=1)]
-            # A teacher that changes its mind on every item takes a vote away from one class and gives another one more.
-            noisy = votes + multiplier * np.sqrt(2 * len(public)) * noise.normal(votes.shape)
-            return {"votes": noisy / teachers}
-        basis = Basis.of(work.public, self.components)
+        put_together = self._votes if work.outputs.space is Space.PROBABILITIES else self._coefficients
+        return put_together(said, work, multiplier, noise)
+
+    def _votes(self, said: Sequence[Array], work: Work, multiplier: float, noise: Noise) -> Parameters:
+        """How many teachers are for each class of each item, with noise, over the number of teachers."""
+        items, k = len(work.public), len(work.outputs)
+        votes = np.zeros((items, k))
+        for one in said:
+            votes += np.eye(k)[np.argmax(one, axis=1)]
+        # A teacher that changes its mind on every item takes a vote away from one class and gives another one more.
+        noisy = votes + multiplier * np.sqrt(2 * items) * noise.normal(votes.shape)
+        return {"votes": noisy / self._teachers(work.own)}
+
+    def _coefficients(self, said: Sequence[Array], work: Work, multiplier: float, noise: Noise) -> Parameters:
+        """The mean of the teachers' clipped coefficients of public components, with noise."""
+        basis, items = Basis.of(work.public, self.components), len(work.public)
         frame = _frame(basis, work.public)
         orthogonal, upper = np.linalg.qr(frame)
-        bound = self.clip * np.sqrt(len(public))
+        bound = self.clip * np.sqrt(items)
         told = np.zeros(frame.shape[1] + len(work.outputs))
         for one in said:
             told += _clipped(_told(one, orthogonal, work.outputs), bound)
         # Without a day its teacher may say anything else that is as long, or nothing at all.
-        noisy = (told + multiplier * 2 * bound * noise.normal(told.shape)) / teachers
+        noisy = (told + multiplier * 2 * bound * noise.normal(told.shape)) / self._teachers(work.own)
         slopes = np.linalg.solve(upper, noisy[: frame.shape[1]])
-        return {**basis.arrays(), "slopes": slopes, "apart": noisy[frame.shape[1] :] / np.sqrt(len(public))}
+        return {**basis.arrays(), "slopes": slopes, "apart": noisy[frame.shape[1] :] / np.sqrt(items)}
 
     def labels(self, released: Parameters, public: View, outputs: Outputs) -> Array:
         """What the committee says; see `Mechanism`."""
@@ -118,10 +128,13 @@ class PrivateCommittee:
         return own.blocks // self.blocks
 
     def _shards(self, own: View) -> Iterator[Array]:
-        """Rows of each teacher, as masks of shape (n,): whole stretches but for their first days."""
-        first = own.first
-        for number in range(self._teachers(own)):
-            begin = first + number * self.blocks
+        """Rows of each teacher, as masks of shape (n,): its units by hash, or a stretch but for its first days."""
+        teachers = self._teachers(own)
+        for number in range(teachers):
+            if own.lot is not None:
+                yield own.lot % teachers == number
+                continue
+            begin = own.first + number * self.blocks
             yield (own.block >= begin + own.back) & (own.block < begin + self.blocks)
 
 

@@ -22,9 +22,8 @@ from fedstill.labels import Array, Outputs, Parameters, Space
 from fedstill.learners.networks import network_loss
 from fedstill.learners.rows import tidy
 from fedstill.privacy.base import Work, multiplier_of
-from fedstill.privacy.basis import Basis, private_size, public_size, size_spend, sized
+from fedstill.privacy.basis import Basis, private_size, public_size, sized, sized_spends
 from fedstill.privacy.noise import Noise
-from fedstill.privacy.pricing import multiplier_for
 from fedstill.privacy.spending import Budget, Event, SampledGaussian, Spend
 from fedstill.sites import View
 
@@ -79,16 +78,19 @@ class DPSGD:
         self.steps, self.rate, self.clip = steps, rate, clip
         self.learning_rate, self.components, self.share = learning_rate, components, share
 
+    def tied(self, outputs: Outputs) -> bool:
+        """Never: a model answers for any items; see `Mechanism`."""
+        del outputs
+        return False
+
     def spends(self, work: Work, budget: Budget, already: Sequence[Event]) -> Sequence[Spend]:
         """A share for the size of the load, the rest of the budget for training; see `Mechanism`."""
-        said = f"a release model of {work.own.blocks} {budget.unit}s"
-        size = size_spend(work.own, budget, already, self.share, said)
 
         def event(multiplier: float) -> SampledGaussian:
             return SampledGaussian(self.rate, multiplier, self.steps, work.own.reach)
 
-        least = multiplier_for(event, budget.epsilon, budget.delta, [*already, *(one.event for one in size)])
-        return [*size, Spend(event(least), budget.unit, said)]
+        said = f"a release model of {work.own.blocks} {budget.unit}s"
+        return sized_spends(work.own, budget, already, self.share, event, said)
 
     def release(self, work: Work, spends: Sequence[Spend], noise: Noise) -> Parameters:
         """Train; see `Mechanism`."""

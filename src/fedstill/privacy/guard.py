@@ -123,7 +123,7 @@ class Guard:
         mechanism = self.mechanism
         if mechanism is None:
             raise TypeError("there is no mechanism")
-        key = self._key(work.own) if mechanism.once else ""
+        key = self._key(work.own, work.public if mechanism.tied(work.outputs) else None) if mechanism.once else ""
         kept = self.ledger.bought(key) if key else None
         released = self._buy(mechanism, work, key) if kept is None else wire.unpack(kept, type(None))[1]
         return mechanism.labels(released, work.public, work.outputs)
@@ -141,10 +141,11 @@ class Guard:
         self.ledger.charge(spends[-1], data, key)
         return released
 
-    def _key(self, own: View) -> str:
-        """By what a release is kept: the mechanism, and this version of the data."""
+    def _key(self, own: View, public: View | None = None) -> str:
+        """By what a release is kept: the mechanism, this version of the data, and the public items that it fits."""
         told = hashlib.sha256(self.name.encode())
-        for array in (own.known, own.relative, own.swing, own.y, own.block):
+        fits = () if public is None else (public.known, public.relative)
+        for array in (own.known, own.relative, own.swing, own.y, own.block, *fits):
             told.update(b"-" if array is None else repr((array.dtype.str, array.shape)).encode() + array.tobytes())
         return told.hexdigest()
 

@@ -42,6 +42,11 @@ class LabelNoise:
             raise ConfigError(f"bound = {bound} leaves nothing", where="privacy.options", remedy="Use a number above 0")
         self.bound = bound
 
+    def tied(self, outputs: Outputs) -> bool:
+        """Always; see `Mechanism`."""
+        del outputs
+        return True
+
     def spends(self, work: Work, budget: Budget, already: Sequence[Event]) -> Sequence[Spend]:
         """One part of the budget for each answer that may be asked for; see `Mechanism`."""
         del already  # the part is the same for each answer; what earlier runs took shows when it is paid

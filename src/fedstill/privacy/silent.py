@@ -17,6 +17,11 @@ class Silent:
 
     once = True
 
+    def tied(self, outputs: Outputs) -> bool:
+        """Nothing is released; see `Mechanism`."""
+        del outputs
+        return False
+
     def spends(self, work: Work, budget: Budget, already: Sequence[Event]) -> Sequence[Spend]:
         """Refuse; see `Mechanism`."""
         del work, budget, already

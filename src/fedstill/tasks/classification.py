@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_array, hash_pandas_object
 
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
@@ -122,10 +123,13 @@ class Classification:
         return TransferSet(X, X.nbytes)
 
     def _view(self, own: Rows, data: pd.DataFrame, chosen: Array, party: str) -> View:
-        """The rows that are learned from, each a block of its own, or those of a customer together."""
-        view = replace(self.view(own.X), y=own.y, reach=1)
+        """The rows that are learned from, each a block of its own, or those of a customer together.
+
+        Which rows these are is drawn from their number; neighbours differ in what is among them.
+        """
         if self.customer is None:
-            return view
+            lot = hash_pandas_object(pd.DataFrame(own.X).assign(y=own.y), index=False).to_numpy()
+            return replace(self.view(own.X), y=own.y, reach=1, lot=lot)
         if self.customer not in data:
             raise DataError(
                 f"the column '{self.customer}' of customers is missing",
@@ -134,7 +138,8 @@ class Classification:
             )
         names, of = np.unique(data[self.customer].astype(str).to_numpy()[chosen], return_inverse=True)
         order = np.argsort(of, kind="stable")
-        together = replace(self.view(own.X[order]), y=own.y[order], block=of[order], reach=1)
+        lot = hash_array(names.astype(object))[of[order]]
+        together = replace(self.view(own.X[order]), y=own.y[order], block=of[order], reach=1, lot=lot)
         return replace(together, blocks=len(names))
 
     def view(self, X: Array, block: Array | None = None) -> View:

@@ -66,6 +66,7 @@ def view(outputs: Outputs, blocks: int, seed: int = 0, *, private: bool = True) 
         reach=2 if forecast else 1,
         blocks=blocks,
         back=1 if forecast else 0,
+        lot=None if forecast else random.integers(2**63, size=blocks).astype(np.uint64),
     )
 
 
@@ -171,6 +172,7 @@ class MechanismContract:
             block=own.block[:0],
             y=None if own.y is None else own.y[:0],
             swing=None if own.swing is None else own.swing[:0],
+            lot=None if own.lot is None else own.lot[:0],
         )
         released = mechanism.release(replace(asked, own=none), spends, SeededNoise(1))
         assert all(np.isfinite(array).all() for array in released.values())
