@@ -38,7 +38,7 @@ from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan, Quor
 from fedstill.sites import Rows
 from fedstill.strategy import Strategy, rehearse
 from fedstill.tasks.base import Prepared, Task, TransferSet, contributed
-from fedstill.transports.calls import Exchange, InProcess, Pool, run
+from fedstill.transports.calls import Exchange, InProcess, Pool, Unheard, run
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +204,26 @@ class Federation:
             history.save(out)
         return history
 
+    def answers(
+        self,
+        prepared: Mapping[str, Prepared],
+        observe: Callable[[Event | Effect], None],
+        chance: str = "",
+    ) -> None:
+        """Run all rounds with other data, up to the last answer, and judge nobody.
+
+        Parameters
+        ----------
+        prepared:
+            What each participant has.
+        observe:
+            Sees every event and effect as it happens.
+        chance:
+            Names the noise of private releases: another name, other noise. All else follows from the seed as in `run`.
+        """
+        with self._exchange(prepared, chance) as exchange:
+            run(self.coordinator, Unheard(exchange, self.coordinator.rounds), observe=observe)
+
     def _given(self, public: Any) -> TransferSet:
         """All public items, and those that members contribute."""
         parts = [] if public is None else [self.task.transfer(public)]
@@ -249,16 +269,17 @@ class Federation:
         n_items = len(self.transfer.X)
         return Plan(parties, self.task.outputs, n_items, rounds, needed, deadline_s, stop_after=stop_after)
 
-    def _exchange(self, prepared: Mapping[str, Prepared]) -> Exchange:
+    def _exchange(self, prepared: Mapping[str, Prepared], chance: str = "") -> Exchange:
         builds = {
-            party: self.agreement.build(self.makes[party], one, self._guard(party)) for party, one in prepared.items()
+            party: self.agreement.build(self.makes[party], one, self._guard(party, chance))
+            for party, one in prepared.items()
         }
         return InProcess(builds) if self.workers <= 1 else Pool(builds, self.workers)
 
-    def _guard(self, party: str) -> Guard:
+    def _guard(self, party: str, chance: str = "") -> Guard:
         """Ledgers that end with the run, and noise that can be had again: a simulation protects nobody."""
         (member,) = (one for one in self.members if one.name == party)
-        seed = zlib.crc32(f"{self.seed}/{party}/noise".encode())
+        seed = zlib.crc32(f"{self.seed}/{party}/noise{chance}".encode())
         return self.agreement.guard(member, simulated_ledger(member.privacy.budget, party), SeededNoise(seed))
 
     def _store(

@@ -99,6 +99,12 @@ class View:
     def __len__(self) -> int:
         return len(self.known)
 
+    def where(self, chosen: Array) -> View:
+        """The rows where `chosen`, shape (n,), is true; what is public, and the swings of all days, stay."""
+        known, relative, offset, block = (part[chosen] for part in (self.known, self.relative, self.offset, self.block))
+        y, lot = (None if part is None else part[chosen] for part in (self.y, self.lot))
+        return replace(self, known=known, relative=relative, offset=offset, block=block, y=y, lot=lot)
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -193,6 +199,17 @@ class Site:
     def held_back(self, folds: Sequence[int]) -> Rows:
         """The rows of these folds, in their order."""
         return self.rows.where(np.isin(self.fold, folds))
+
+    @property
+    def units(self) -> Array:
+        """The day of each row, or its place where each row stands for itself, shape (n,)."""
+        return np.arange(len(self.rows)) if self.rows.block is None else self.rows.block
+
+    def of_units(self, there: Array) -> Site:
+        """The site as it would be had it only the rows of these units."""
+        chosen = np.isin(self.units, there)
+        view = None if self.view is None else self.view.where(np.isin(self.view.block, there))
+        return replace(self, rows=self.rows.where(chosen), fold=self.fold[chosen], view=view)
 
     def without(self, fold: int) -> Rows:
         """The rows that are left to learn from when a fold is held back."""

@@ -60,6 +60,11 @@ REPORT_EXAMPLES = """\b
 Example:
   fedstill report runs/demo
 """
+ATTACK_EXAMPLES = """\b
+Examples:
+  fedstill attack runs/mine
+  fedstill attack runs/mine --only membership --only audit --worlds 32 --json
+"""
 ALGORITHMS_EXAMPLES = """\b
 Example:
   fedstill algorithms
@@ -198,6 +203,28 @@ def contributions(file: Path, log: Path | None, value: str, changes: Sequence[st
     from fedstill.cli import running
 
     running.contributed(file, log, value, changes, as_json=as_json, quiet=quiet)
+
+
+@cli.command(epilog=ATTACK_EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["membership", "reconstruction", "property", "audit"]),
+    help="Only this attack; may be given more than once.",
+)
+@click.option("--worlds", default=16, show_default=True, help="Runs with half of the data; even.")
+@click.option("--seed", default=0, show_default=True, help="Of what is there in them.")
+@click.option("--workers", type=click.IntRange(1), help="Processes to use, other than the run did.")
+@JSON
+@QUIET
+def attack(
+    run: Path, only: Sequence[str], worlds: int, seed: int, workers: int | None, as_json: bool, quiet: bool
+) -> None:
+    """Attack the finished run in the folder RUN: say what a curious coordinator or participant could tell."""
+    from fedstill.cli import attacking
+
+    attacking.attacked(run, only, worlds, seed, workers, as_json=as_json, quiet=quiet)  # type: ignore[arg-type]
 
 
 @cli.command(epilog=ALGORITHMS_EXAMPLES)

@@ -15,6 +15,7 @@ from fedstill import config
 from fedstill.assemble import assemble
 from fedstill.cli.output import print_json
 from fedstill.cli.releases import released
+from fedstill.cli.runs import keep
 from fedstill.contributing import contributions
 from fedstill.energy import simbench, synthetic
 from fedstill.errors import ConfigError
@@ -52,8 +53,9 @@ def run(file: Path, out: Path | None, changes: Sequence[str], *, as_json: bool, 
 
 
 def _run(file: config.FederationFile, folder: Path, out: Path, *, as_json: bool, quiet: bool) -> None:
-    with _Bar(len(file.participants), "reading", quiet) as reading:
+    with Bar(len(file.participants), "reading", quiet) as reading:
         federation = assemble(file, folder, reading.line)
+    keep(out, file, folder)
     with EventLog(out / "events.log") as log, _Progress(federation, quiet) as progress:
 
         def observe(seen: Event | Effect) -> None:
@@ -149,7 +151,7 @@ def contributed(
 ) -> None:
     """Say who helped whom, in a run or by the log of one."""
     described = config.load(file, changes)
-    with _Bar(len(described.participants), "reading", quiet) as reading:
+    with Bar(len(described.participants), "reading", quiet) as reading:
         federation = assemble(described, file.parent, reading.line)
     seen: list[Event | Effect] = [] if log is None else list(read_events(log))
     if log is None:
@@ -183,7 +185,7 @@ def _writable(out: Path) -> None:
         ) from None
 
 
-class _Bar:
+class Bar:
     """A progress bar on standard error; none where that is no terminal."""
 
     def __init__(self, total: int, what: str, quiet: bool) -> None:
@@ -194,7 +196,7 @@ class _Bar:
         self._bar.set_postfix_str(text)
         self._bar.update()
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *exc: object) -> None:

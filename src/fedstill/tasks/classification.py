@@ -110,8 +110,8 @@ class Classification:
                     where=f"site {party}",
                     remedy="Give more rows, or change task.test",
                 )
-        own = Rows(X[train], y[train])
-        view = self._view(own, data, train, party)
+        own = Rows(X[train], y[train], self._customers(data, train, party))
+        view = self._view(own)
         site = Site(party, own, Floor.fit(self.outputs, own.y), dealt(own.y, self.folds), view)
         return Prepared(site, Examination(X[test], y[test], np.arange(len(test))))
 
@@ -122,25 +122,30 @@ class Classification:
             raise DataError("the transfer set has no rows", where="transfer", remedy="Give public rows")
         return TransferSet(X, X.nbytes)
 
-    def _view(self, own: Rows, data: pd.DataFrame, chosen: Array, party: str) -> View:
-        """The rows that are learned from, each a block of its own, or those of a customer together.
-
-        Which rows these are is drawn from their number; neighbours differ in what is among them.
-        """
+    def _customers(self, data: pd.DataFrame, chosen: Array, party: str) -> Array | None:
+        """A number for the customer of each row, which follows from its name alone."""
         if self.customer is None:
-            lot = hash_pandas_object(pd.DataFrame(own.X).assign(y=own.y), index=False).to_numpy()
-            return replace(self.view(own.X), y=own.y, reach=1, lot=lot)
+            return None
         if self.customer not in data:
             raise DataError(
                 f"the column '{self.customer}' of customers is missing",
                 where=f"site {party}",
                 remedy=f"Columns are: {', '.join(map(str, data.columns))}",
             )
-        names, of = np.unique(data[self.customer].astype(str).to_numpy()[chosen], return_inverse=True)
-        order = np.argsort(of, kind="stable")
-        lot = hash_array(names.astype(object))[of[order]]
-        together = replace(self.view(own.X[order]), y=own.y[order], block=of[order], reach=1, lot=lot)
-        return replace(together, blocks=len(names))
+        return hash_array(data[self.customer].astype(str).to_numpy(object)[chosen]).view(np.int64)
+
+    def _view(self, own: Rows) -> View:
+        """The rows that are learned from, each a block of its own, or those of a customer together.
+
+        Which rows these are is drawn from their number; neighbours differ in what is among them.
+        """
+        if own.block is None:
+            lot = hash_pandas_object(pd.DataFrame(own.X).assign(y=own.y), index=False).to_numpy()
+            return replace(self.view(own.X), y=own.y, reach=1, lot=lot)
+        order = np.argsort(own.block, kind="stable")
+        block = own.block[order]
+        together = replace(self.view(own.X[order]), y=own.y[order], block=block, reach=1, lot=block.view(np.uint64))
+        return replace(together, blocks=len(np.unique(block)))
 
     def view(self, X: Array, block: Array | None = None) -> View:
         """Rows as a release model sees them: all columns as they are."""

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from fedstill import wire
 from fedstill.errors import RunError
 from fedstill.labels import Party
-from fedstill.messages import Reply
+from fedstill.messages import Reply, Teach
 from fedstill.participant import Participant
 from fedstill.round import Coordinator, Effect, Event, Phase, Received, Send, Started, State, Ticked
 
@@ -89,6 +89,41 @@ class InProcess:
 
     def __exit__(self, *exc: object) -> None:
         self._home.clear()
+
+
+class Unheard:
+    """An exchange in which nobody hears the last teacher: for who wants to know what is said, and not what is learned.
+
+    Parameters
+    ----------
+    exchange:
+        Where the participants live.
+    rounds:
+        The number of the last round.
+    """
+
+    def __init__(self, exchange: Exchange, rounds: int) -> None:
+        self._exchange, self._rounds = exchange, rounds
+
+    def deliver(self, frames: Mapping[Party, Sequence[bytes]]) -> Iterator[tuple[Party, list[bytes], Cost]]:
+        """See `Exchange`."""
+        heard = {party: [frame for frame in told if not self._last(frame)] for party, told in frames.items()}
+        return self._exchange.deliver({party: told for party, told in heard.items() if told})
+
+    def _last(self, frame: bytes) -> bool:
+        message = wire.decode(frame)
+        return isinstance(message, Teach) and message.round >= self._rounds
+
+    def call(self, function: Callable[..., T], arguments: Mapping[Party, tuple[Any, ...]]) -> dict[Party, T]:
+        """See `Exchange`."""
+        return self._exchange.call(function, arguments)
+
+    def __enter__(self) -> Self:
+        self._exchange.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._exchange.__exit__(*exc)
 
 
 class Pool:

@@ -1,0 +1,128 @@
+"""Properties of a participant as a whole: whether it works at night, whether it closes in August, what it has few of.
+
+No privacy of days hides them, since they are in many days. In every world each participant has a property or not, by a
+coin: its own data are changed so that it has it, as little as a real one would change them. The attacker learns what
+the property does to what is said from all other participants, whose data it is assumed to have, and has never seen the
+target with or without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedstill.attacks.membership import auc
+from fedstill.attacks.reports import Estimate, Property
+from fedstill.attacks.sights import View, stacked
+from fedstill.attacks.worlds import Tick, World, halves, heard
+from fedstill.energy.frame import SiteLoad
+from fedstill.evaluation.bootstrap import interval
+from fedstill.federation import Federation
+from fedstill.labels import Array, Party
+from fedstill.tasks.classification import Classification
+from fedstill.tasks.forecast import Forecast
+
+Change = Callable[[Any], Any]
+"""Gives a participant's data a property."""
+
+NIGHT = (22, 23, 0, 1, 2, 3, 4, 5)
+"""Hours of a night shift, local time."""
+CLOSED_FROM, CLOSED_DAYS, AUGUST = 3, 21, 8
+"""A closure in August: from its third day, for three weeks."""
+RESAMPLES = 200
+
+
+def night_shift(load: SiteLoad) -> SiteLoad:
+    """The same site with a shift at night: half of its swing is added in these hours of Mondays to Fridays."""
+    local = pd.DatetimeIndex(load.data.index).tz_convert(load.zone)
+    at_work = np.isin(local.hour, NIGHT) & (local.dayofweek < 5)
+    low, high = load.data["load_kw"].quantile([0.1, 0.9])
+    return _with(load, load.data["load_kw"] + at_work * (high - low) / 2)
+
+
+def august_closure(load: SiteLoad) -> SiteLoad:
+    """The same site, closed for three weeks of August: of what it takes above its lowest tenth a fifth is left."""
+    local = pd.DatetimeIndex(load.data.index).tz_convert(load.zone)
+    closed = (local.month == AUGUST) & (local.day >= CLOSED_FROM) & (local.day < CLOSED_FROM + CLOSED_DAYS)
+    taken = load.data["load_kw"]
+    low = float(taken.quantile(0.1))
+    return _with(load, taken.where(~closed, low + (taken - low).clip(lower=0) / 5))
+
+
+def _with(load: SiteLoad, taken: pd.Series) -> SiteLoad:
+    return replace(load, data=load.data.assign(load_kw=taken))
+
+
+def rare(column: str, value: str) -> Change:
+    """Gives a table the property that a class is rare: three quarters of its rows are not there."""
+
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        of_class = np.flatnonzero(table[column].astype(str) == value)
+        return table.drop(table.index[of_class[np.arange(len(of_class)) % 4 > 0]])
+
+    return change
+
+
+def properties_of(task: object) -> dict[str, Change]:
+    """What can be told of a participant's data, by name; empty for a task of another kind."""
+    if isinstance(task, Forecast):
+        return {"night_shift": night_shift, "august_closure": august_closure}
+    if isinstance(task, Classification):
+        return {f"rare_{task.classes[0]}": rare(task.target, task.classes[0])}
+    return {}
+
+
+def play_with(federation: Federation, change: Change, pairs: int, seed: int, tick: Tick = lambda: None) -> list[World]:
+    """Run the federation in so many pairs of worlds, in each of which half of the participants have the property."""
+    plain = federation.prepare()
+    changed = {
+        one.name: federation.agreement.prepare(replace(one, data=change(one.data))) for one in federation.members
+    }
+    worlds = []
+    for number, there in enumerate(halves(dict.fromkeys(plain, 1), pairs, seed)):
+        mixed = {party: changed[party] if there[party][0] else one for party, one in plain.items()}
+        worlds.append(World(there, heard(federation, mixed, f"/property/{seed}/{number}")))
+        tick()
+    return worlds
+
+
+def told(worlds: Sequence[World], view: View, seed: int) -> Property:
+    """How well the property is told of each participant by an attacker who knows all others."""
+    parties = sorted(worlds[0].there)
+    seen = {party: stacked([view(world.sight, party) for world in worlds]) for party in parties}
+    has = {party: np.array([world.there[party][0] for world in worlds]) for party in parties}
+    scores = {party: _scores(seen, has, party) for party in parties}
+    random = np.random.default_rng(seed)
+    drawn = [random.choice(parties, len(parties)) for _ in range(RESAMPLES)]
+
+    def estimate(function: Callable[[Array, Array], float]) -> Estimate:
+        def over(chosen: Sequence[Party]) -> float:
+            return function(np.concatenate([scores[p] for p in chosen]), np.concatenate([has[p] for p in chosen]))
+
+        return Estimate(over(parties), *interval(np.array([over(list(chosen)) for chosen in drawn])))
+
+    return Property(estimate(auc), estimate(_accuracy), sum(len(one) for one in has.values()))
+
+
+def _scores(seen: Mapping[Party, Array], has: Mapping[Party, Array], target: Party) -> Array:
+    """Ridge regression on everybody else's releases, asked about the target's, shape (worlds,)."""
+    others = [party for party in seen if party != target and seen[party].shape == seen[target].shape]
+    if not others or not seen[target].size:
+        return np.zeros(len(has[target]))
+    known = np.concatenate([seen[party] for party in others])
+    middle, spread = known.mean(axis=0), known.std(axis=0)
+    spread = np.where(spread > 0, spread, np.inf)
+    known, unknown = (known - middle) / spread, (seen[target] - middle) / spread
+    alike = known @ known.T
+    ridge = max(float(np.trace(alike)) / len(alike), 1e-9)
+    weights = np.linalg.solve(alike + ridge * np.eye(len(alike)), np.concatenate([has[p] for p in others]) * 2.0 - 1)
+    score: Array = unknown @ known.T @ weights
+    return score
+
+
+def _accuracy(scores: Array, there: Array) -> float:
+    return float(((scores > 0) == there).mean())

@@ -1,0 +1,131 @@
+"""How likely a unit was there, told from what was seen: two statistics, each compared with shadow worlds.
+
+Shadows are worlds in which the attacker knows what was there. Those that a statistic is judged by are none of them.
+
+* "direction": what is said moves a little towards a unit that is there. Which way, shadows show: the linear
+  discriminant between those with and without it, regularised since there are more numbers than shadows.
+* "loss": a model errs less on what it has seen (LiRA: Carlini et al., Membership Inference Attacks From First
+  Principles, S&P 2022, arXiv:2112.03570; with a fixed variance, as for few shadows, and for regression the logarithm of
+  the loss). Of soft labels the attacker asks a surrogate that was fitted to them; of gradients it is how far the unit's
+  own gradient goes the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fedstill.attacks.sights import Said
+from fedstill.federation import Federation
+from fedstill.labels import Array, Outputs, Party
+from fedstill.learners.base import Parametric
+from fedstill.learners.rows import tidy
+from fedstill.messages import Kind
+from fedstill.sites import Rows, losses
+
+RIDGE = 1.0
+"""Of the surrogate, on inputs of variance 1."""
+_TINY = 1e-9
+
+
+def by_direction(told: Array, there: Array, shadows: Sequence[int], tested: Sequence[int]) -> Array:
+    """Discriminant of each unit in the tested worlds, shape (tested, units); higher: rather there.
+
+    Parameters
+    ----------
+    told:
+        What was seen, a row a world, shape (worlds, f).
+    there:
+        What was there, boolean, shape (worlds, units); each unit in half of the shadows.
+    shadows, tested:
+        Which worlds, none in both.
+    """
+    middle, spread = told[shadows].mean(axis=0), told[shadows].std(axis=0)
+    known, unknown = ((told[which] - middle) / np.where(spread > 0, spread, np.inf) for which in (shadows, tested))
+    alike = known @ known.T
+    ridge = max(float(np.trace(alike)) / max(len(alike), 1), _TINY)
+    weights = np.linalg.solve(alike + ridge * np.eye(len(alike)), np.where(there[shadows], 1.0, -1.0))
+    length = np.sqrt(np.einsum("sn,st,tn->n", weights, alike, weights))
+    score: Array = unknown @ known.T @ weights / np.maximum(length, _TINY)
+    return score
+
+
+def by_loss(loss: Array, there: Array, shadows: Sequence[int], tested: Sequence[int]) -> Array:
+    """Log-likelihood ratio of each unit in the tested worlds by one number a world and unit, shape (worlds, units)."""
+    known, member = loss[shadows], there[shadows]
+    with_it = np.where(member, known, 0).sum(axis=0) / np.maximum(member.sum(axis=0), 1)
+    without = np.where(member, 0, known).sum(axis=0) / np.maximum((~member).sum(axis=0), 1)
+    variance = max(float(((known - np.where(member, with_it, without)) ** 2).mean()), _TINY)
+    ratio: Array = (loss[tested] - (with_it + without) / 2) * (with_it - without) / variance
+    return ratio
+
+
+Query = Callable[[Sequence[Said]], Array]
+"""One number for each unit of a participant from what was seen in a world, shape (units,)."""
+
+
+def query(federation: Federation, target: Party, rows: Rows, units: Array) -> Query:
+    """How well what was seen fits each unit of a participant; zeros where it cannot be asked.
+
+    Parameters
+    ----------
+    federation, target:
+        The run, and whose rows they are.
+    rows, units:
+        All its rows, and the unit of each, shape (n,).
+    """
+    of = np.unique(units, return_inverse=True)[1]
+    outputs, inputs = federation.task.outputs, federation.agreement.inputs
+    solve = _ridge(inputs)
+
+    def fit(one: Said) -> Array:
+        labels = one.release.labels
+        if labels is not None and len(labels.values) == len(inputs):
+            return _loss(outputs, rows, tidy(outputs, _columns(rows.X) @ (solve @ labels.values)), of)
+        if not one.release.parameters or one.start is None:
+            return np.zeros(of.max() + 1)
+        model = federation.makes[target](seed=one.recipe.seed)
+        if not isinstance(model, Parametric):
+            return np.zeros(of.max() + 1)
+        model = model.initialise(inputs.shape[1])
+        if one.recipe.release is Kind.GRADIENTS:
+            model.set_parameters(one.start)
+            return _alike(model, rows, of, one.release.parameters)
+        model.set_parameters({**one.start, **one.release.parameters})
+        return _loss(outputs, rows, model.predict(rows.X), of)
+
+    def ask(said: Sequence[Said]) -> Array:
+        found: Array = np.mean([fit(one) for one in said], axis=0) if said else np.zeros(of.max() + 1)
+        return found
+
+    return ask
+
+
+def _loss(outputs: Outputs, rows: Rows, predicted: Array, of: Array) -> Array:
+    """Logarithm of the mean loss of each unit."""
+    each = losses(outputs, rows.y, predicted)
+    return np.asarray(np.log(np.bincount(of, each) / np.bincount(of) + _TINY))
+
+
+def _alike(model: Parametric, rows: Rows, of: Array, released: object) -> Array:
+    """Minus the cosine between each unit's gradient and the one that was released."""
+    told = np.concatenate([np.asarray(array, np.float64).ravel() for _, array in sorted(dict(released).items())])  # type: ignore[call-overload]
+    alike = np.zeros(of.max() + 1)
+    for unit in range(len(alike)):
+        own = rows.where(of == unit)
+        moved = np.concatenate([array.ravel() for _, array in sorted(model.gradient(own.X, own.y).items())])
+        alike[unit] = -moved @ told / max(float(np.linalg.norm(moved) * np.linalg.norm(told)), _TINY)
+    return alike
+
+
+def _columns(X: Array) -> Array:
+    return np.column_stack([np.ones(len(X)), np.asarray(X, np.float64)])
+
+
+def _ridge(X: Array) -> Array:
+    """What makes coefficients of targets, shape (1 + f, m)."""
+    columns = _columns(X)
+    penalty = RIDGE * np.eye(columns.shape[1])
+    penalty[0, 0] = _TINY
+    return np.asarray(np.linalg.solve(columns.T @ columns + penalty, columns.T))

@@ -1,0 +1,122 @@
+"""All attacks on one run, with the same attacker, data and effort for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, get_args
+
+from fedstill.attacks.auditing import audit
+from fedstill.attacks.membership import Evidence, evidence, membership
+from fedstill.attacks.properties import play_with, properties_of, told
+from fedstill.attacks.reports import AttackReport
+from fedstill.attacks.sights import VIEWS
+from fedstill.attacks.worlds import play
+from fedstill.errors import ConfigError
+from fedstill.federation import Federation
+from fedstill.labels import Party
+from fedstill.privacy.spending import Unit
+from fedstill.round import Effect, Event
+
+Attack = Literal["membership", "reconstruction", "property", "audit"]
+ATTACKS: tuple[Attack, ...] = get_args(Attack)
+LEAST_PAIRS = 4
+"""Of worlds: with fewer there are no shadows left to compare with."""
+
+
+def attack(
+    federation: Federation,
+    seen: Iterable[Event | Effect],
+    *,
+    attacks: Sequence[Attack] = ATTACKS,
+    worlds: int = 16,
+    seed: int = 0,
+    tick: Callable[[str], None] = lambda _: None,
+) -> AttackReport:
+    """Attack a run as an honest but curious coordinator, as a participant, and as who sees opened sums alone.
+
+    Parameters
+    ----------
+    federation:
+        The federation that was run.
+    seen:
+        What happened, as `Federation.run` tells its observer, or as `transports.log.read_events` reads it.
+    attacks:
+        Which ones.
+    worlds:
+        Runs with half of the data that are played for membership and audit together, even; half as many for each
+        property.
+    seed:
+        Of what is there in them.
+    tick:
+        Told what was done, after every run that is played (`effort` of them).
+
+    Raises
+    ------
+    ConfigError
+        Where there is no exchange to attack, or too few worlds.
+    """
+    if not federation.coordinator.rounds:
+        raise ConfigError(
+            f"'{federation.strategy.name}' exchanges nothing",
+            where="strategy",
+            remedy="Attack a run of an algorithm with rounds",
+        )
+    if worlds % 2 or worlds < 2 * LEAST_PAIRS:
+        raise ConfigError(
+            f"{worlds} worlds are no pairs, or too few",
+            where="worlds",
+            remedy=f"Use an even number from {2 * LEAST_PAIRS}",
+        )
+    report = AttackReport(
+        strategy=federation.strategy.name,
+        participants=len(federation.members),
+        worlds=worlds,
+        seed=seed,
+        unit=federation.task.units[0],
+    )
+    if {"membership", "audit"} & set(attacks):
+        _of_units(federation, report, attacks, worlds // 2, seed, tick)
+    if "property" in attacks:
+        report.property = {}
+        for name, change in properties_of(federation.task).items():
+            played = play_with(federation, change, worlds // 4, seed, lambda name=name: tick(name))  # type: ignore[misc]
+            report.property[name] = {by: told(played, view, seed) for by, view in VIEWS.items()}
+    return report
+
+
+def effort(federation: Federation, attacks: Sequence[Attack], worlds: int) -> int:
+    """How many runs are played."""
+    of_units = bool({"membership", "audit"} & set(attacks))
+    of_properties = ("property" in attacks) * len(properties_of(federation.task))
+    return worlds * of_units + worlds // 4 * 2 * of_properties
+
+
+def _of_units(
+    federation: Federation,
+    report: AttackReport,
+    attacks: Sequence[Attack],
+    pairs: int,
+    seed: int,
+    tick: Callable[[str], None],
+) -> None:
+    prepared = federation.prepare()
+    played = play(federation, prepared, pairs, seed, lambda: tick("membership"))
+    speak = {party: one for party, one in prepared.items() if any(world.sight.said[party] for world in played)}
+    found: dict[str, dict[Party, Evidence]] = {
+        by: evidence(federation, speak, played, view) for by, view in VIEWS.items()
+    }
+    if "membership" in attacks:
+        report.membership = {by: membership(one, seed) for by, one in found.items()}
+    if "audit" in attacks:
+        epsilon, delta = _promised(federation, speak)
+        report.audit = {by: audit(one, delta, epsilon) for by, one in found.items()}
+
+
+def _promised(federation: Federation, speak: Iterable[Party]) -> tuple[float, float]:
+    """The largest budget of all who speak, for the unit that is attacked; infinite where one has none for it."""
+    of = {one.name: one.privacy.budget for one in federation.members}
+    budgets = [of[party] for party in speak]
+    covered = (federation.task.units[0], Unit.PARTICIPANT)
+    epsilon = max((one.epsilon if one.unit in covered else math.inf for one in budgets), default=math.inf)
+    return epsilon, min((one.delta for one in budgets), default=1e-5)
