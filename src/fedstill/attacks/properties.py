@@ -39,7 +39,7 @@ RESAMPLES = 200
 def night_shift(load: SiteLoad) -> SiteLoad:
     """The same site with a shift at night: half of its swing is added in these hours of Mondays to Fridays."""
     local = pd.DatetimeIndex(load.data.index).tz_convert(load.zone)
-    at_work = np.isin(local.hour, NIGHT) & (local.dayofweek < 5)
+    at_work = np.isin(local.hour, NIGHT) & (local.day_of_week < 5)
     low, high = load.data["load_kw"].quantile([0.1, 0.9])
     return _with(load, load.data["load_kw"] + at_work * (high - low) / 2)
 

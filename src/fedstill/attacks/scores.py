@@ -6,15 +6,18 @@ Shadows are worlds in which the attacker knows what was there. Those that a stat
   discriminant between those with and without it, regularised since there are more numbers than shadows.
 * "loss": a model errs less on what it has seen (LiRA: Carlini et al., Membership Inference Attacks From First
   Principles, S&P 2022, arXiv:2112.03570; with a fixed variance, as for few shadows, and for regression the logarithm of
-  the loss). Of soft labels the attacker asks a surrogate that was fitted to them; of gradients it is how far the unit's
-  own gradient goes the same way.
+  the loss). Of soft labels the attacker asks a surrogate that was fitted to them, which remembers what its teacher does
+  (Jagielski et al., Students Parrot Their Teachers, NeurIPS 2023, arXiv:2303.03446); of gradients it is how far the
+  unit's own gradient goes the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from fedstill.attacks.sights import Said
 from fedstill.federation import Federation
@@ -24,8 +27,8 @@ from fedstill.learners.rows import tidy
 from fedstill.messages import Kind
 from fedstill.sites import Rows, losses
 
-RIDGE = 1.0
-"""Of the surrogate, on inputs of variance 1."""
+NARROW, RIDGE = 2.0, 0.003
+"""Of the surrogate: its kernel is exp(-NARROW d^2 / median d^2), and RIDGE keeps it from following every number."""
 _TINY = 1e-9
 
 
@@ -77,12 +80,12 @@ def query(federation: Federation, target: Party, rows: Rows, units: Array) -> Qu
     """
     of = np.unique(units, return_inverse=True)[1]
     outputs, inputs = federation.task.outputs, federation.agreement.inputs
-    solve = _ridge(inputs)
+    surrogate = cache(lambda: _surrogate(inputs, rows.X))  # made where soft labels are met
 
     def fit(one: Said) -> Array:
         labels = one.release.labels
         if labels is not None and len(labels.values) == len(inputs):
-            return _loss(outputs, rows, tidy(outputs, _columns(rows.X) @ (solve @ labels.values)), of)
+            return _loss(outputs, rows, tidy(outputs, surrogate() @ labels.values), of)
         if not one.release.parameters or one.start is None:
             return np.zeros(of.max() + 1)
         model = federation.makes[target](seed=one.recipe.seed)
@@ -119,13 +122,10 @@ def _alike(model: Parametric, rows: Rows, of: Array, released: object) -> Array:
     return alike
 
 
-def _columns(X: Array) -> Array:
-    return np.column_stack([np.ones(len(X)), np.asarray(X, np.float64)])
-
-
-def _ridge(X: Array) -> Array:
-    """What makes coefficients of targets, shape (1 + f, m)."""
-    columns = _columns(X)
-    penalty = RIDGE * np.eye(columns.shape[1])
-    penalty[0, 0] = _TINY
-    return np.asarray(np.linalg.solve(columns.T @ columns + penalty, columns.T))
+def _surrogate(inputs: Array, X: Array) -> Array:
+    """What makes predictions for rows X (n, f) of labels of inputs (m, f), by kernel ridge regression; shape (n, m)."""
+    apart = cdist(inputs, inputs, "sqeuclidean")
+    unit = max(float(np.median(apart)), _TINY)
+    alike = np.exp(-NARROW / unit * apart) + RIDGE * np.eye(len(inputs))
+    found: Array = np.linalg.solve(alike, np.exp(-NARROW / unit * cdist(inputs, X, "sqeuclidean"))).T
+    return found
