@@ -10,70 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fedstill.attacks.membership import auc
 from fedstill.attacks.reports import Estimate, Property
 from fedstill.attacks.sights import View, stacked
 from fedstill.attacks.worlds import Tick, World, halves, heard
-from fedstill.energy.frame import SiteLoad
 from fedstill.evaluation.bootstrap import interval
 from fedstill.federation import Federation
 from fedstill.labels import Array, Party
-from fedstill.tasks.classification import Classification
-from fedstill.tasks.forecast import Forecast
+from fedstill.tasks.base import Change
 
-Change = Callable[[Any], Any]
-"""Gives a participant's data a property."""
-
-NIGHT = (22, 23, 0, 1, 2, 3, 4, 5)
-"""Hours of a night shift, local time."""
-CLOSED_FROM, CLOSED_DAYS, AUGUST = 3, 21, 8
-"""A closure in August: from its third day, for three weeks."""
 RESAMPLES = 200
-
-
-def night_shift(load: SiteLoad) -> SiteLoad:
-    """The same site with a shift at night: half of its swing is added in these hours of Mondays to Fridays."""
-    local = pd.DatetimeIndex(load.data.index).tz_convert(load.zone)
-    at_work = np.isin(local.hour, NIGHT) & (local.day_of_week < 5)
-    low, high = load.data["load_kw"].quantile([0.1, 0.9])
-    return _with(load, load.data["load_kw"] + at_work * (high - low) / 2)
-
-
-def august_closure(load: SiteLoad) -> SiteLoad:
-    """The same site, closed for three weeks of August: of what it takes above its lowest tenth a fifth is left."""
-    local = pd.DatetimeIndex(load.data.index).tz_convert(load.zone)
-    closed = (local.month == AUGUST) & (local.day >= CLOSED_FROM) & (local.day < CLOSED_FROM + CLOSED_DAYS)
-    taken = load.data["load_kw"]
-    low = float(taken.quantile(0.1))
-    return _with(load, taken.where(~closed, low + (taken - low).clip(lower=0) / 5))
-
-
-def _with(load: SiteLoad, taken: pd.Series) -> SiteLoad:
-    return replace(load, data=load.data.assign(load_kw=taken))
-
-
-def rare(column: str, value: str) -> Change:
-    """Gives a table the property that a class is rare: three quarters of its rows are not there."""
-
-    def change(table: pd.DataFrame) -> pd.DataFrame:
-        of_class = np.flatnonzero(table[column].astype(str) == value)
-        return table.drop(table.index[of_class[np.arange(len(of_class)) % 4 > 0]])
-
-    return change
-
-
-def properties_of(task: object) -> dict[str, Change]:
-    """What can be told of a participant's data, by name; empty for a task of another kind."""
-    if isinstance(task, Forecast):
-        return {"night_shift": night_shift, "august_closure": august_closure}
-    if isinstance(task, Classification):
-        return {f"rare_{task.classes[0]}": rare(task.target, task.classes[0])}
-    return {}
 
 
 def play_with(federation: Federation, change: Change, pairs: int, seed: int, tick: Tick = lambda: None) -> list[World]:

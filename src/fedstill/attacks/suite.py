@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from fedstill.attacks.auditing import audit
 from fedstill.attacks.membership import Evidence, evidence, membership
-from fedstill.attacks.properties import play_with, properties_of, told
+from fedstill.attacks.properties import play_with, told
 from fedstill.attacks.reports import AttackReport
 from fedstill.attacks.sights import VIEWS
 from fedstill.attacks.worlds import play
@@ -79,7 +79,7 @@ def attack(
         _of_units(federation, report, attacks, worlds // 2, seed, tick)
     if "property" in attacks:
         report.property = {}
-        for name, change in properties_of(federation.task).items():
+        for name, change in federation.task.properties.items():
             played = play_with(federation, change, worlds // 4, seed, lambda name=name: tick(name))  # type: ignore[misc]
             report.property[name] = {by: told(played, view, seed) for by, view in VIEWS.items()}
     return report
@@ -88,7 +88,7 @@ def attack(
 def effort(federation: Federation, attacks: Sequence[Attack], worlds: int) -> int:
     """How many runs are played."""
     of_units = bool({"membership", "audit"} & set(attacks))
-    of_properties = ("property" in attacks) * len(properties_of(federation.task))
+    of_properties = ("property" in attacks) * len(federation.task.properties)
     return worlds * of_units + worlds // 4 * 2 * of_properties
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -17,6 +17,10 @@ from fedstill.sites import Site, View
 
 MOST_FOLDS = 20
 """Every fold is one more training."""
+
+
+Change = Callable[[Any], Any]
+"""Makes of a participant's data what they would be had it some property."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +189,11 @@ class Task(Protocol):
     @property
     def units(self) -> tuple[str, ...]:
         """Units of privacy that one block of a view hides (see `privacy.spending.Unit`), the usual one first."""
+        ...
+
+    @property
+    def properties(self) -> Mapping[str, Change]:
+        """What an owner may not want known of its data as a whole, by name: what attacks try to tell."""
         ...
 
     @property

@@ -12,7 +12,7 @@ from pandas.util import hash_array, hash_pandas_object
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
 from fedstill.sites import Floor, Rows, Site, View, dealt
-from fedstill.tasks.base import Examination, Prepared, TransferSet, check_folds
+from fedstill.tasks.base import Change, Examination, Prepared, TransferSet, check_folds
 
 MIN_ROWS = 10
 
@@ -86,6 +86,16 @@ class Classification:
     def units(self) -> tuple[str, ...]:
         """A block of a view is all rows of a customer where the task names their column, or else a single row."""
         return ("customer", "reading") if self.customer else ("reading",)
+
+    @property
+    def properties(self) -> dict[str, Change]:
+        """Whether the first class is rare."""
+        return {f"rare_{self.classes[0]}": self.without_most}
+
+    def without_most(self, data: pd.DataFrame) -> pd.DataFrame:
+        """The same table without three quarters of the rows of the first class."""
+        of_class = np.flatnonzero(data[self.target].astype(str) == self.classes[0])
+        return data.drop(data.index[of_class[np.arange(len(of_class)) % 4 > 0]])
 
     @property
     def features(self) -> tuple[str, ...]:

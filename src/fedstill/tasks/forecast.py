@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 
 from fedstill.energy.calendar import local_calendar
+from fedstill.energy.changes import august_closure, night_shift
 from fedstill.energy.frame import SiteLoad, resample, window
 from fedstill.energy.known import RECENT_HOURS, Known, Naive
 from fedstill.energy.profile import profile
 from fedstill.errors import ConfigError, DataError
 from fedstill.labels import Array, Outputs, Space
 from fedstill.sites import Floor, Rows, Site, View, stretches
-from fedstill.tasks.base import Examination, Prepared, TransferSet, check_folds
+from fedstill.tasks.base import Change, Examination, Prepared, TransferSet, check_folds
 from fedstill.tasks.inputs import WARM_UP_DAYS, Table, calendar_columns, names, rules_by_column, table
 from fedstill.tasks.spans import Span, between, check_span, date_of, day_number, midnight
 from fedstill.tasks.views import view_of_items, view_of_site
@@ -109,6 +110,11 @@ class Forecast:
     def units(self) -> tuple[str, ...]:
         """A block of a view is a day."""
         return ("day",)
+
+    @property
+    def properties(self) -> dict[str, Change]:
+        """Whether the site works at night, and whether it closes in August."""
+        return {"night_shift": night_shift, "august_closure": august_closure}
 
     @property
     def features(self) -> tuple[str, ...]:
