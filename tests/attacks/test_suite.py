@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedstill.attacks.sights import VIEWS, sight, stacked
+from fedstill.attacks.sights import ATTACKERS, sight, stacked
 from fedstill.attacks.suite import attack, effort
 from fedstill.attacks.worlds import heard, play
 from fedstill.energy.changes import august_closure, night_shift
@@ -45,14 +45,14 @@ def test_who_looks_sees_what_was_sent_to_it(ran):
     built, seen = ran
     found = sight(built, seen)
     assert [one.round for one in found.said[NAMES[0]]] == [1, 2]
-    alone = VIEWS["coordinator"](found, NAMES[0])[0].release.labels.values
+    alone = ATTACKERS["coordinator"](found, NAMES[0])[0].release.labels.values
     mean = np.mean([found.said[name][0].release.labels.values for name in NAMES[:3]], axis=0)
-    summed = VIEWS["sums"](found, NAMES[0])
+    summed = ATTACKERS["sums"](found, NAMES[0])
     np.testing.assert_allclose(summed[0].release.labels.values, mean, rtol=1e-5)
     assert [one.round for one in summed] == [1, 2]
-    taught = VIEWS["participant"](found, NAMES[0])
+    taught = ATTACKERS["participant"](found, NAMES[0])
     assert taught is found.taught[NAMES[1]]
-    assert VIEWS["participant"](found, NAMES[2]) is found.taught[NAMES[0]]
+    assert ATTACKERS["participant"](found, NAMES[2]) is found.taught[NAMES[0]]
     np.testing.assert_allclose(taught[0].release.labels.values, mean, atol=1e-5)  # what fedmd teaches
     assert not np.array_equal(alone, mean)
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from fedstill.attacks.reports import Estimate, Membership
 from fedstill.attacks.scores import by_direction, by_loss, query
-from fedstill.attacks.sights import View, stacked
+from fedstill.attacks.sights import Attacker, stacked
 from fedstill.attacks.worlds import World
 from fedstill.evaluation.bootstrap import interval
 from fedstill.federation import Federation
@@ -45,12 +45,12 @@ STATISTICS = ("direction", "loss")
 
 
 def evidence(
-    federation: Federation, prepared: Mapping[Party, Prepared], worlds: Sequence[World], view: View
+    federation: Federation, prepared: Mapping[Party, Prepared], worlds: Sequence[World], attacker: Attacker
 ) -> dict[Party, Evidence]:
-    """What an attacker with this view has seen of each participant."""
+    """What an attacker has seen of each participant."""
     found = {}
     for party, one in prepared.items():
-        saids = [view(world.sight, party) for world in worlds]
+        saids = [attacker(world.sight, party) for world in worlds]
         ask = query(federation, party, one.site.rows, one.site.units)
         there = np.stack([world.there[party] for world in worlds])
         found[party] = Evidence(stacked(saids), np.stack([ask(said) for said in saids]), there)

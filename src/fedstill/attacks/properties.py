@@ -15,7 +15,7 @@ import numpy as np
 
 from fedstill.attacks.membership import auc
 from fedstill.attacks.reports import Estimate, Property
-from fedstill.attacks.sights import View, stacked
+from fedstill.attacks.sights import Attacker, stacked
 from fedstill.attacks.worlds import Tick, World, halves, heard
 from fedstill.evaluation.bootstrap import interval
 from fedstill.federation import Federation
@@ -39,10 +39,10 @@ def play_with(federation: Federation, change: Change, pairs: int, seed: int, tic
     return worlds
 
 
-def told(worlds: Sequence[World], view: View, seed: int) -> Property:
+def told(worlds: Sequence[World], attacker: Attacker, seed: int) -> Property:
     """How well the property is told of each participant by an attacker who knows all others."""
     parties = sorted(worlds[0].there)
-    seen = {party: stacked([view(world.sight, party) for world in worlds]) for party in parties}
+    seen = {party: stacked([attacker(world.sight, party) for world in worlds]) for party in parties}
     has = {party: np.array([world.there[party][0] for world in worlds]) for party in parties}
     scores = {party: _scores(seen, has, party) for party in parties}
     random = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ class Sight:
     taught: Mapping[Party, Sequence[Said]]
 
 
-View = Callable[[Sight, Party], Sequence[Said]]
+Attacker = Callable[[Sight, Party], Sequence[Said]]
 """What an attacker has seen that follows from a participant's data."""
 
 
@@ -96,7 +96,7 @@ def sums(sight: Sight, target: Party) -> Sequence[Said]:
     return [replace(answers[0], release=_mean([one.release for one in answers])) for answers in rounds.values()]
 
 
-VIEWS: Mapping[str, View] = {"coordinator": coordinator, "participant": participant, "sums": sums}
+ATTACKERS: Mapping[str, Attacker] = {"coordinator": coordinator, "participant": participant, "sums": sums}
 """Who looks, by name."""
 
 

@@ -10,7 +10,7 @@ from fedstill.attacks.auditing import audit
 from fedstill.attacks.membership import Evidence, evidence, membership
 from fedstill.attacks.properties import play_with, told
 from fedstill.attacks.reports import AttackReport
-from fedstill.attacks.sights import VIEWS
+from fedstill.attacks.sights import ATTACKERS
 from fedstill.attacks.worlds import play
 from fedstill.errors import ConfigError
 from fedstill.federation import Federation
@@ -81,7 +81,7 @@ def attack(
         report.property = {}
         for name, change in federation.task.properties.items():
             played = play_with(federation, change, worlds // 4, seed, lambda name=name: tick(name))  # type: ignore[misc]
-            report.property[name] = {by: told(played, view, seed) for by, view in VIEWS.items()}
+            report.property[name] = {by: told(played, attacker, seed) for by, attacker in ATTACKERS.items()}
     return report
 
 
@@ -104,7 +104,7 @@ def _of_units(
     played = play(federation, prepared, pairs, seed, lambda: tick("membership"))
     speak = {party: one for party, one in prepared.items() if any(world.sight.said[party] for world in played)}
     found: dict[str, dict[Party, Evidence]] = {
-        by: evidence(federation, speak, played, view) for by, view in VIEWS.items()
+        by: evidence(federation, speak, played, attacker) for by, attacker in ATTACKERS.items()
     }
     if "membership" in attacks:
         report.membership = {by: membership(one, seed) for by, one in found.items()}
