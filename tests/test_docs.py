@@ -319,7 +319,7 @@ def extension(tmp_path_factory):
     """What the how-to pages tell to write, laid out as an installed package."""
     home = tmp_path_factory.mktemp("extension")
     points: dict[str, dict[str, str]] = {}
-    for path in ("bring-your-own-model", "add-an-algorithm", "add-a-learner", "add-a-codec"):
+    for path in ("bring-your-own-model", "add-an-algorithm", "add-a-learner", "add-a-codec", "add-a-mechanism"):
         for block in blocks(f"docs/how-to/{path}.md"):
             mark, _, name = block.mark.partition(": ")
             if mark == "file":
@@ -362,6 +362,7 @@ def test_extensions_of_the_how_to_pages_are_found_and_run(extension):
     assert "others" in listed["algorithms"]
     assert "alike" in listed["learners"]
     assert "half" in listed["codecs"]
+    assert "average" in listed["mechanisms"]
     script = """
 from pathlib import Path
 from fedstill import Federation, Forecast, Layout, Member, from_frame, load_model

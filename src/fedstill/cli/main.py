@@ -230,10 +230,10 @@ def attack(
 @cli.command(epilog=ALGORITHMS_EXAMPLES)
 @JSON
 def algorithms(as_json: bool) -> None:
-    """List algorithms, learners and codecs, built in and from installed packages."""
+    """List algorithms, learners, codecs and mechanisms, built in and from installed packages."""
     from fedstill import plugins
 
-    listed = {group: plugins.summaries(group) for group in ("algorithms", "learners", "codecs")}
+    listed = {group: plugins.summaries(group) for group in ("algorithms", "learners", "codecs", "mechanisms")}
     if as_json:
         print_json(listed)
         return
