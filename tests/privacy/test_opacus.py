@@ -191,6 +191,27 @@ def test_it_costs_what_dp_sgd_costs():
     assert training.event.reach == asked.own.reach == 2
 
 
+def test_a_hidden_layer_says_what_a_linear_model_cannot():
+    """Whether two columns have the same sign, at epsilon 4 of 3000 readings; a line parts no such classes."""
+    outputs = replace(CLASSES, columns=("unlike", "like"))
+    random = np.random.default_rng(0)
+
+    def signs(n):
+        X = random.choice([-1.0, 1.0], size=(n, 2)) * random.uniform(0.3, 1, size=(n, 2))
+        whole = replace(view(CLASSES, n, private=False), known=X, relative=X[:, :0])
+        return whole, (X[:, 0] * X[:, 1] > 0).astype(np.int64)
+
+    (own, y), (public, actual) = signs(3000), signs(500)
+    asked = replace(work(CLASSES), own=replace(own, y=y), public=public, outputs=outputs)
+    right, options = {}, {"clip": 0.5, "learning_rate": 8.0}
+    for mechanism in (DPSGD(**options), NetworkDPSGD(**options)):
+        spends = mechanism.spends(asked, Budget(4.0, unit=Unit.READING), [])
+        released = mechanism.release(asked, spends, SeededNoise(1))
+        right[type(mechanism)] = (mechanism.labels(released, public, outputs).argmax(axis=1) == actual).mean()
+    assert right[DPSGD] < 0.7
+    assert right[NetworkDPSGD] > 0.9
+
+
 def test_torch_stays_as_it_was_and_says_nothing(recwarn, capfd):
     asked, mechanism = work(QUANTILES), NetworkDPSGD(hidden=2, steps=2)
     torch.manual_seed(5)

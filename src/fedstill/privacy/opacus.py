@@ -4,9 +4,8 @@ All is as in `dp_sgd` but the model and who computes its gradients: Opacus (Yous
 has them for each sample apart, and clips them. A sample is a block (a day), all its rows together, so that the price is
 that of `DPSGD`. Opacus' noise, sampling and accountant are not used: noise is the project's `Noise`, and so are prices.
 
-The hidden layer lies beside the linear model of `DPSGD`, and what it says is added: so noise that it cannot bear leaves
-the linear part as it is (alone it had 5.8 % where both together have 5.7, on PJM's development year at epsilon 2). Its
-units are hyperbolic tangents, since bounded ones keep gradients short (Papernot et al., Tempered
+The hidden layer lies beside the linear model of `DPSGD`, and what it says is added; alone it erred more (5.8 % against
+5.7, PJM's development year, epsilon 2). Its units are hyperbolic tangents, since bounded ones keep gradients short (Papernot et al., Tempered
 sigmoid activations for deep learning with differential privacy, 2020, arXiv:2007.14191).
 """
 
@@ -131,7 +130,7 @@ class NetworkDPSGD(DPSGD):
         return sums
 
 
-class Network(nn.Module):  # type: ignore[name-defined]  # torch has no types here
+class Network(nn.Module):  # type: ignore[misc, name-defined]  # torch is not typed here
     """The same model as layers; what is trained of them is, in this order and transposed, what `_start` names."""
 
     def __init__(self, inputs: int, hidden: int, outputs: Outputs) -> None:
