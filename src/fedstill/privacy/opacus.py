@@ -5,8 +5,8 @@ has them for each sample apart, and clips them. A sample is a block (a day), all
 that of `DPSGD`. Opacus' noise, sampling and accountant are not used: noise is the project's `Noise`, and so are prices.
 
 The hidden layer lies beside the linear model of `DPSGD`, and what it says is added; alone it erred more (5.8 % against
-5.7, PJM's development year, epsilon 2). Its units are hyperbolic tangents, since bounded ones keep gradients short (Papernot et al., Tempered
-sigmoid activations for deep learning with differential privacy, 2020, arXiv:2007.14191).
+5.7, PJM's development year, epsilon 2). Its units are hyperbolic tangents, since bounded ones keep gradients short
+(Papernot et al., Tempered sigmoid activations for deep learning with differential privacy, 2020, arXiv:2007.14191).
 """
 
 from __future__ import annotations
