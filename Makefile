@@ -39,9 +39,9 @@ audit: $(READY) ## Look for versions in constraints.txt that are known to be vul
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n auto
 
-test-torch: $(READY) ## Run the tests of the torch learners; installs torch (CPU) if it is missing
-	$(BIN)/python -c 'import torch, safetensors' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0 safetensors
-	$(BIN)/python -m pytest tests/learners/test_torch_learners.py
+test-torch: $(READY) ## Run the tests of what needs torch; installs torch (CPU) and opacus if they are missing
+	$(BIN)/python -c 'import torch, safetensors, opacus' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 safetensors opacus
+	$(BIN)/python -m pytest tests/learners/test_torch_learners.py tests/privacy/test_opacus.py
 
 check: $(READY) ## Check style and types
 	$(BIN)/ruff check .

@@ -342,6 +342,25 @@ def test_benchmarks_between_machines_measure_rounds(name: str, times: str, round
     assert kept["peak_bytes"] > 0 or sys.platform != "linux"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
+def test_the_benchmark_of_release_models_measures_all_utilities(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    pytest.importorskip("holidays")
+    words = ["--row", "dp_sgd, epsilon 8", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "release_models.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "release-models-pjm-since-2014.json").read_text())
+    assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
+    assert len(kept["measured"]) == 8
+    assert all(0 < one["nmae"] < 0.1 for one in kept["measured"])
+
+
 def test_the_benchmark_of_privacy_measures_newcomers_and_those_they_listen_to(tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
     sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -53,7 +53,8 @@ WORLD = {
 HOMES = {
     "lightgbm": {"learners/lightgbm.py"},
     "xgboost": {"learners/xgboost.py"},
-    "torch": {"learners/torch.py"},
+    "torch": {"learners/torch.py", "privacy/opacus.py"},
+    "opacus": {"privacy/opacus.py"},
     "safetensors": {"learners/torch.py"},
     "skops": {"learners/store.py"},
     "dp_accounting": {"privacy/pricing.py"},
@@ -177,7 +178,7 @@ def test_nothing_but_tests_imports_tests():
 
 
 HEAVY = """{
-    'pandas', 'sklearn', 'scipy', 'lightgbm', 'xgboost', 'torch', 'holidays', 'skops', 'fastparquet',
+    'pandas', 'sklearn', 'scipy', 'lightgbm', 'xgboost', 'torch', 'opacus', 'holidays', 'skops', 'fastparquet',
     'aiohttp', 'pytest', 'dp_accounting'
 }"""
 

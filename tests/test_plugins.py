@@ -254,14 +254,16 @@ class Absent(MetaPathFinder):
         ("lightgbm", "lightgbm", "lightgbm"),
         ("xgboost", "xgboost", "xgboost-cpu"),
         ("torch_mlp", "torch", "torch safetensors"),
+        ("opacus", "torch", "torch safetensors"),
     ],
 )
 def test_a_missing_extra_is_named_with_the_command(monkeypatch, name, package, packages):
-    file = plugins.BUILT_IN["learners"][name].partition(":")[0]
+    group = "learners" if name in plugins.BUILT_IN["learners"] else "mechanisms"
+    file = plugins.BUILT_IN[group][name].partition(":")[0]
     for loaded in [key for key in sys.modules if key.partition(".")[0] == package or key == file]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
     with pytest.raises(MissingExtra) as caught:
-        plugins.resolve("learners", name)
+        plugins.resolve(group, name)
     assert caught.value.remedy == f"Run: pip install {packages}"
-    assert plugins.summaries("learners")[name] == caught.value.remedy
+    assert plugins.summaries(group)[name] == caught.value.remedy

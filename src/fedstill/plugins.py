@@ -54,6 +54,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "mechanisms": {
         "dp_sgd": "fedstill.privacy.dp_sgd:DPSGD",
+        "opacus": "fedstill.privacy.opacus:NetworkDPSGD",
         "committee": "fedstill.privacy.committee:PrivateCommittee",
         "label_noise": "fedstill.privacy.label_noise:LabelNoise",
         "silent": "fedstill.privacy.silent:Silent",

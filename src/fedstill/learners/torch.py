@@ -26,7 +26,7 @@ BANDWIDTH = 0.01
 
 
 @contextmanager
-def _quiet(seed: int) -> Iterator[None]:
+def quiet(seed: int) -> Iterator[None]:
     """One thread and a random state of our own; both are as they were afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
@@ -36,6 +36,15 @@ def _quiet(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def row_losses(outputs: Outputs, said: Any, target: Any) -> Any:
+    """Loss of each row, tensors of shapes (..., k) to (...): as `network_loss`, which tells its sources."""
+    if outputs.space is Space.PROBABILITIES:
+        return -(target * torch.log_softmax(said, dim=-1)).sum(dim=-1)
+    levels = torch.tensor(outputs.levels, dtype=said.dtype)
+    miss = (target - said) / BANDWIDTH
+    return BANDWIDTH * (levels * miss + nn.functional.softplus(-miss)).mean(dim=-1)
 
 
 class _Network(BaseNetwork):
@@ -65,7 +74,7 @@ class _Network(BaseNetwork):
 
     def initialise(self, n_features: int) -> Self:
         """Set start weights; see `Parametric.initialise`."""
-        with _quiet(self.seed):
+        with quiet(self.seed):
             self._net = self._build(n_features)
         self._scale, self.n_features = Scale.common(n_features), n_features
         return self
@@ -91,13 +100,13 @@ class _Network(BaseNetwork):
     def gradient(self, X: Array, y: Array) -> Parameters:
         """Gradient of `loss` over all rows, computed in float64; see `Parametric.gradient`."""
         net, loss = self._exact_loss(X, y)
-        with _quiet(self.seed):
+        with quiet(self.seed):
             loss.backward()
         return {name: array.grad.numpy().astype(np.float32) for name, array in net.named_parameters()}
 
     def _exact_loss(self, X: Array, y: Array) -> tuple[Any, Any]:
         rows = Rows.private(self.outputs, X, y, self._trained()).filled()
-        with _quiet(self.seed):
+        with quiet(self.seed):
             net = copy.deepcopy(self._net).double()
             return net, self._loss(net, *self._tensors(rows, torch.float64))
 
@@ -105,15 +114,10 @@ class _Network(BaseNetwork):
         weight = rows.weight / rows.weight.mean()
         arrays = (self._scale.inputs(rows.X), self._scale.targets(rows.target), weight)
         inputs, target, each = (torch.tensor(array, dtype=dtype) for array in arrays)
-        return inputs, target, each[:, None]
+        return inputs, target, each
 
     def _loss(self, net: Any, Z: Any, target: Any, weight: Any) -> Any:
-        said = self._say(net, Z)
-        if self.outputs.space is Space.PROBABILITIES:
-            return -(weight * target * torch.log_softmax(said, dim=1)).sum(dim=1).mean()
-        levels = torch.tensor(self.outputs.levels, dtype=said.dtype)
-        miss = (target - said) / BANDWIDTH
-        return (weight * BANDWIDTH * (levels * miss + nn.functional.softplus(-miss))).mean()
+        return (weight * row_losses(self.outputs, self._say(net, Z), target)).mean()
 
     def _learn(self, rows: Rows) -> None:
         self.initialise(rows.X.shape[1])
@@ -125,7 +129,7 @@ class _Network(BaseNetwork):
         """Mini-batches by Adam (Kingma and Ba, ICLR 2015); `rate` gets the part that is done, 0 to 1."""
         random, batch = np.random.default_rng(self.seed), self.options["batch"]
         before, decay = copy.deepcopy(self._net), self.options["decay"] / len(rows.X)
-        with _quiet(self.seed):
+        with quiet(self.seed):
             inputs, target, weight = self._tensors(rows, torch.float32)
             arrays = list(self._net.parameters())
             anchors = [array.detach().clone() for array in arrays]
@@ -153,7 +157,7 @@ class _Network(BaseNetwork):
             raise
 
     def _raw(self, X: Array) -> Array:
-        with _quiet(self.seed), torch.inference_mode():
+        with quiet(self.seed), torch.inference_mode():
             said = self._say(self._net, torch.tensor(self._scale.inputs(X), dtype=torch.float32))
             if self.outputs.space is Space.PROBABILITIES:
                 said = torch.softmax(said, dim=1)

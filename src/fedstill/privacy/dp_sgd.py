@@ -12,7 +12,7 @@ bigger model could say better, it does not get to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.special import softmax
@@ -28,6 +28,9 @@ from fedstill.privacy.spending import Budget, Event, SampledGaussian, Spend
 from fedstill.sites import View
 
 MOMENTUM = 0.9
+
+Sums = Callable[[Parameters, Array], Sequence[Array]]
+"""Gradients of the chosen blocks (a mask) at these parameters, each block's clipped; one sum for each parameter."""
 
 
 class DPSGD:
@@ -96,40 +99,54 @@ class DPSGD:
         """Train; see `Mechanism`."""
         size = private_size(work.own, spends, noise)
         basis = Basis.of(work.public, self.components)
-        own = sized(work.own, size)
-        weights, bias = self._train(
-            basis.components(work.own, size), own, work.outputs, multiplier_of(spends[-1]), noise
-        )
-        return {**basis.arrays(), "weights": weights, "bias": bias}
+        sums = self._sums(basis.components(work.own, size), sized(work.own, size), work.outputs)
+        start = self._start(basis.axes.shape[1], work.outputs)
+        return {**basis.arrays(), **self._train(start, sums, work.own, multiplier_of(spends[-1]), noise)}
 
     def labels(self, released: Parameters, public: View, outputs: Outputs) -> Array:
         """Ask the release model; see `Mechanism`."""
         size = public_size(public)
-        said = Basis.from_arrays(released).components(public, size) @ released["weights"] + released["bias"]
+        said = self._say(released, Basis.from_arrays(released).components(public, size))
         if outputs.space is Space.PROBABILITIES:
             return tidy(outputs, softmax(said, axis=1))
         return tidy(outputs, public.offset[:, None] + size * said)
 
-    def _train(self, Z: Array, own: View, outputs: Outputs, multiplier: float, noise: Noise) -> tuple[Array, Array]:
-        """Weights (r, 1) or (r, k) and bias (k,): the mean of those after each step of the second half."""
-        forecast = outputs.space is Space.QUANTILES
-        weights, bias = np.zeros((Z.shape[1], 1 if forecast else len(outputs))), _start(outputs)
-        moved = [np.zeros_like(weights), np.zeros_like(bias)]
+    def _start(self, components: int, outputs: Outputs) -> Parameters:
+        """Parameters before the first step, which depend on no data: slopes, (r, 1) or (r, k), and offsets, (k,)."""
+        slopes = 1 if outputs.space is Space.QUANTILES else len(outputs)
+        return {"weights": np.zeros((components, slopes)), "bias": first_offsets(outputs)}
+
+    def _sums(self, Z: Array, own: View, outputs: Outputs) -> Sums:
+        """What gives clipped gradients of components (n, r)."""
+        target, starts = targets(own, outputs), block_starts(own)
+
+        def sums(model: Parameters, chosen: Array) -> Sequence[Array]:
+            gradients = _block_gradients(Z, target, model["weights"], model["bias"], outputs, starts)
+            return clipped_sums([gradient[chosen] for gradient in gradients], self.clip)
+
+        return sums
+
+    def _say(self, model: Parameters, Z: Array) -> Array:
+        """What the model says of components (n, r), before it is put in the unit of the task; (n, k)."""
+        said: Array = Z @ model["weights"] + model["bias"]
+        return said
+
+    def _train(self, start: Parameters, sums: Sums, own: View, multiplier: float, noise: Noise) -> Parameters:
+        """Move from the start by noisy sums; the mean of the parameters after each step of the second half."""
+        model = {name: array.copy() for name, array in start.items()}
+        moved = [np.zeros_like(array) for array in model.values()]
         passed: list[list[Array]] = []
-        target = _targets(own, outputs)
-        starts = np.unique(own.block, return_index=True)[1]
+        present = len(block_starts(own))
         for step in range(1, self.steps + 1):
-            gradients = _block_gradients(Z, target, weights, bias, outputs, starts)
-            chosen = noise.uniform(len(starts)) < self.rate if self.rate < 1 else np.ones(len(starts), bool)
-            sums = clipped_sums([gradient[chosen] for gradient in gradients], self.clip)
+            chosen = noise.uniform(present) < self.rate if self.rate < 1 else np.ones(present, bool)
             size = self.learning_rate * (1 - 0.9 * step / self.steps) / (1 - MOMENTUM**step)
-            for array, move, total in zip((weights, bias), moved, sums, strict=True):
+            for array, move, total in zip(model.values(), moved, sums(model, chosen), strict=True):
                 noisy = total + multiplier * self.clip * noise.normal(total.shape)
                 move += (1 - MOMENTUM) * (noisy / (self.rate * max(own.blocks, 1)) - move)
                 array -= size * move
-            passed.append([weights.copy(), bias.copy()])
-        weights, bias = (np.mean(arrays, axis=0) for arrays in zip(*passed[self.steps // 2 :], strict=True))
-        return weights, bias
+            passed.append([array.copy() for array in model.values()])
+        means = (np.mean(arrays, axis=0) for arrays in zip(*passed[self.steps // 2 :], strict=True))
+        return dict(zip(model, means, strict=True))
 
 
 def clipped_sums(gradients: Sequence[Array], clip: float) -> list[Array]:
@@ -153,14 +170,21 @@ def _block_gradients(
     return [np.add.reduceat(each, starts, axis=0), np.add.reduceat(by_said, starts, axis=0)]
 
 
-def _targets(own: View, outputs: Outputs) -> Array:
+def block_starts(own: View) -> Array:
+    """Where the rows of each block begin, shape (blocks,); those of one block lie together."""
+    starts: Array = np.unique(own.block, return_index=True)[1]
+    return starts
+
+
+def targets(own: View, outputs: Outputs) -> Array:
+    """What each output should be, shape (n, k)."""
     y = np.zeros(0) if own.y is None else own.y
     if outputs.space is Space.PROBABILITIES:
         return np.eye(len(outputs))[y]
     return np.repeat(y[:, None], len(outputs), axis=1)
 
 
-def _start(outputs: Outputs) -> Array:
+def first_offsets(outputs: Outputs) -> Array:
     """Where training begins: no class is likelier, and quantiles lie as for errors of a fifth of the load's swing."""
     if outputs.space is Space.PROBABILITIES:
         return np.zeros(len(outputs))
