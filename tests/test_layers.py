@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,7 @@ HOMES = {
 """The only files that may name a heavy library."""
 
 
+@cache
 def modules():
     return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
@@ -94,10 +96,16 @@ def unit(name):
     return name.partition("/")[0].removesuffix(".py")
 
 
+@cache
+def tree(name):
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+@cache
 def imports(name):
     """Full names of all that a module imports, at its top or later, by `import` or by the learners' `need`."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -151,7 +159,7 @@ def test_the_pure_core_needs_numpy_alone_and_leaves_the_world_alone(name):
     assert outside(name) <= (set(sys.stdlib_module_names) - WORLD) | allowed
     calls = {
         node.func.id
-        for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8")))
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not calls & {"open", "print", "input"}
