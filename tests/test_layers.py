@@ -16,6 +16,7 @@ ROOT = Path(fedstill.__file__).parent
 
 LAYERS = (
     {"errors", "environment", "files"},
+    {"sqlite"},
     {"labels", "plugins"},
     {"messages"},
     {"wire"},
@@ -36,10 +37,10 @@ LAYERS = (
 
 CORE = {"errors", "labels", "messages", "wire", "strategy", "flaws", "codecs", "sites", "grouping", "density"}
 CORE |= {"stopping", "calibrate", "coverage", "crossfit", "learners", "plugins", "round", "keep", "algorithms"}
-CORE |= {"participant", "privacy"}
+CORE |= {"participant", "privacy", "sqlite"}
 """Units that know nothing of any task, file or network: they import one another alone."""
 
-PURE = CORE - {"errors", "grouping", "learners", "privacy"}
+PURE = CORE - {"errors", "grouping", "learners", "privacy", "sqlite"}
 """Units that need no library but NumPy (and msgspec, for the wire), and that do nothing to the world."""
 
 BESIDE = {"energy", "tasks", "evaluation"}
@@ -158,9 +159,7 @@ def test_the_pure_core_needs_numpy_alone_and_leaves_the_world_alone(name):
     allowed = {"numpy", "msgspec"} if name == "wire.py" else {"numpy"}
     assert outside(name) <= (set(sys.stdlib_module_names) - WORLD) | allowed
     calls = {
-        node.func.id
-        for node in ast.walk(tree(name))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id for node in ast.walk(tree(name)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not calls & {"open", "print", "input"}
 
