@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import msgspec
 import numpy as np
-from common import keep, stored
+import pandas as pd
 from tqdm import tqdm
 
-from energy import RESULTS, SETTINGS, Bench, Row, load, members
+from energy import SETTINGS, Bench, Row, load, members
 from fedstill.attacks.suite import ATTACKS, Attack, attack, effort
 from fedstill.federation import Federation
 from fedstill.privacy.guard import Privacy
@@ -90,17 +91,36 @@ def measure(bench: Bench, name: str, seed: int, worlds: int, attacks: Sequence[A
     }
 
 
+def table(measured: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A line for each row and who looks."""
+    lines = []
+    for one in measured:
+        for by in ("coordinator", "participant", "sums"):
+            line = {"row": one["row"], "who looks": by, "nMAE %": 100 * one["nmae"], "kB": one["bytes"] / 1000}
+            line |= {"CPU s": one["cpu_s"]}
+            if found := one.get("membership", {}).get(by):
+                line |= {"AUC": found["auc"]["estimate"], "TPR at 0.1 %": found["tpr_at_fpr_0_1_percent"]["estimate"]}
+            for name, found in one.get("property", {}).items():
+                line[name] = found[by]["auc"]["estimate"]
+            if found := one.get("audit", {}).get(by):
+                line |= {"epsilon from": found["low"], "to": found["high"]}
+            if found := one.get("reconstruction", {}).get(by):
+                line["reconstruction"] = found["mean"]["estimate"]
+            lines.append(line)
+    return pd.DataFrame(lines).set_index(["row", "who looks"])
+
+
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--source", type=click.Choice(["pjm", "cambridge"]), default="pjm", show_default=True)
-@click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
+@common.period_option()
+@common.row_option(ROWS)
 @click.option("--only", multiple=True, type=click.Choice(ATTACKS), help="Only these attacks.")
 @click.option("--worlds", default=16, show_default=True, help="Runs with half of the data.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="Three participants, to see that it works.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+@common.out_option
 def main(
     data: Path,
     source: str,
@@ -115,15 +135,20 @@ def main(
 ) -> None:
     """Attack each row, and store what was found; what other runs stored of other attacks and rows stays."""
     setting = SETTINGS[source]
+    common.need(data, setting.source[0])
     sites, public = load(setting, data, period)
     bench = Bench(setting, dict(list(sites.items())[:3]) if quick else sites, public, period, WEEKS)
-    file = out / f"attacks-{source}-{period}.json"
+    written = out / f"attacks-{source}-{period}.json"
+    described = {"data": source, "period": period, "weeks": WEEKS, "participants": len(bench.sites)}
     for name in chosen or ROWS:
-        one = measure(bench, name, seed, worlds, only or ATTACKS, workers)
-        measured = {(kept["row"], kept["seed"]): kept for kept in stored(file)["measured"]}
-        measured[name, seed] = {**measured.get((name, seed), {}), **one}
-        keep(file, {"weeks": WEEKS, "worlds": worlds, "participants": len(bench.sites)}, ROWS, [*measured.values()])
-        click.echo(f"{name}: {one}")
+        new = measure(bench, name, seed, worlds, only or ATTACKS, workers)
+        before = common.stored(written)["measured"]
+        old = next((one for one in before if (one["row"], one["seed"]) == (name, seed)), {})
+        found = common.put(before, {"row": name, "seed": seed}, [{**old, **new}])
+        common.keep(written, described, common.known(ROWS, found), found)
+    with common.wide(3):
+        print(table(common.stored(written)["measured"]))
+    print(f"written: {written}")
 
 
 if __name__ == "__main__":

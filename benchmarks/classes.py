@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import half_width, keep, stored
 from tqdm import tqdm
 
 from fedstill import plugins
@@ -50,7 +50,6 @@ from fedstill.testing.liars import lying
 from fedstill.transports.calls import InProcess
 from fedstill.transports.calls import run as drive
 
-RESULTS = Path(__file__).parent / "results"
 OUTPUTS = Outputs(Space.PROBABILITIES, tuple("0123456789"))
 LEARNERS: dict[str, dict[str, Any]] = {
     "mlp": {},
@@ -320,8 +319,8 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     for (n, alpha, row), part in frame.groupby(["participants", "alpha", "row"], sort=False):
         by_seed = part.groupby("seed")
         mean, worst = by_seed["federated"].mean(), by_seed["federated"].min()
-        line = {"n": n, "alpha": alpha, "row": row, "kept %": 100 * mean.mean(), "+-": 100 * half_width(mean.tolist())}
-        line |= {"worst %": 100 * worst.mean()}
+        line = {"n": n, "alpha": alpha, "row": row, "kept %": 100 * mean.mean()}
+        line |= {"+-": 100 * common.half_width(mean.tolist()), "worst %": 100 * worst.mean()}
         line |= {f"{name} %": 100 * part[name].mean() for name in COLUMNS if name in part}
         if "after" in part:
             said = pd.DataFrame([one if isinstance(one, dict) else {} for one in part["after"]])
@@ -338,16 +337,16 @@ def teachers_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 @click.command()
 @click.argument("name", type=click.Choice(list(SETTINGS)))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--period", type=click.Choice(list(PERIODS)), default="development", show_default=True)
+@common.data_option
+@common.period_option(PERIODS)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--first-seed", type=click.IntRange(0), default=0, help="Leave out earlier ones, measured before.")
+@common.first_seed_option
 @click.option("--participants", "sizes", multiple=True, type=click.IntRange(2), default=(10,), show_default=True)
 @click.option("--alpha", "alphas", multiple=True, type=float, default=ALPHAS, show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, the strongest skew, and only FedMD, experts and pooled.")
 @click.option("--teachers", is_flag=True, help="Only compare ways to make a teacher, without distilling.")
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.row_option(ROWS)
+@common.out_option
 def main(
     name: str,
     data: Path,
@@ -363,14 +362,13 @@ def main(
 ) -> None:
     """Measure all ways on one data set and keep what was measured as JSON."""
     file, private = SETTINGS[name]
-    if not (data / file).exists():
-        sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
+    common.need(data, file)
     every = TEACHERS if teachers else ROWS
     rows = {key: every[key] for key in every if teachers or key in (chosen or (QUICK if quick else ROWS))}
     alphas, counts = (alphas[:1], range(1)) if quick else (alphas, range(first_seed, seeds))
     written = out / f"classes-{name}-{period}{'-teachers' if teachers else ''}{'-quick' if quick else ''}.json"
     setting = {"data": name, "period": period, "private": private, "items": ITEMS}
-    found = [] if quick else stored(written)["measured"]
+    found = [] if quick else common.stored(written)["measured"]
     for n, alpha, count in tqdm(list(itertools.product(sizes, alphas, counts)), file=sys.stderr):
         seed = PERIODS[period] + count
         case = draw(images(data / file), private, period, n, alpha, seed)
@@ -379,10 +377,10 @@ def main(
         replaced = {one["row"] for one in new}
         found = [one for one in found if one["row"] not in replaced or any(one[key] != drawn[key] for key in drawn)]
         found += [{**drawn, **one} for one in new]
-        known = {key: row for key, row in every.items() if any(one["row"] == key for one in found)}
-        keep(written, setting, known, found)  # each time, so that what was measured is there whatever comes
+        # Each time, so that what was measured is there whatever comes.
+        common.keep(written, setting, common.known(every, found), found)
     frame = pd.DataFrame(found).sort_values(["participants", "alpha"], kind="stable")
-    with pd.option_context("display.width", 200, "display.max_columns", 20, "display.float_format", "{:.1f}".format):
+    with common.wide(1):
         print((teachers_table(frame) if teachers else table(frame)).to_string(), "\n")
     print(f"written: {written}")
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import pandas as pd
-from common import keep, stored
 from liars import HONEST, OF_LABELS, SILENT, Case, cases
 from tqdm import tqdm
 
-from energy import RESULTS, SETTINGS, Bench, Row, load
+from energy import SETTINGS, Bench, Row, load
 from fedstill import contributions, plugins
 from fedstill.round import Effect, Event
 
@@ -78,22 +78,20 @@ def table(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 @click.command()
 @click.argument("name", type=click.Choice(["pjm", "cambridge"]))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
+@common.data_option
+@common.period_option()
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--first-seed", type=click.IntRange(0), default=0, help="Leave out earlier ones, measured before.")
+@common.first_seed_option
 @click.option("--quick", is_flag=True, help="One seed, one lie, the default, and agreement alone.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(name: str, data: Path, period: str, seeds: int, first_seed: int, quick: bool, out: Path) -> None:
     """Measure contributions on one data set and keep what was measured as JSON."""
     setting = SETTINGS[name]
-    for file, _ in (setting.source, setting.public_source):
-        if not (data / file).exists():
-            sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
+    common.need(data, setting.source[0], setting.public_source[0])
     bench = Bench(setting, *load(setting, data, period), period, 6)
     written = out / f"contributions-{name}-{period}{'-quick' if quick else ''}.json"
     counts = range(1) if quick else range(first_seed, seeds)
-    found = [] if quick else [one for one in stored(written)["measured"] if one["seed"] not in counts]
+    found = [] if quick else [one for one in common.stored(written)["measured"] if one["seed"] not in counts]
     for seed in counts:
         seen: list[Event | Effect] = []
         bench.federation(seed, ROWS["fedmd"]).run(observe=seen.append)
@@ -107,8 +105,8 @@ def main(name: str, data: Path, period: str, seeds: int, first_seed: int, quick:
         for value, key, case in tqdm(work, desc=f"seed {seed}", file=sys.stderr):
             place = {"seed": seed, "row": key, "value": value, "lie": case.way}
             found.append({**place, **measure(bench, seed, seen, key, case, value)})
-            keep(written, {"data": name, "period": period, "weeks": 6, "liars": LIARS}, ROWS, found)
-    with pd.option_context("display.width", 200, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
+            common.keep(written, {"data": name, "period": period, "weeks": 6, "liars": LIARS}, ROWS, found)
+    with common.wide():
         print(table(found).to_string(), "\n")
     print(f"written: {written}")
 

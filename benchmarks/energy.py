@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import half_width, keep, stored
 from tqdm import tqdm
 
 from fedstill.crossfit import CrossFit
@@ -36,7 +36,6 @@ from fedstill.strategy import Strategy
 from fedstill.tasks.base import Prepared
 from fedstill.tasks.forecast import Forecast
 
-RESULTS = Path(__file__).parent / "results"
 LEARNERS = ("lightgbm", "extra_trees", "mlp", "xgboost", "hist_gradient_boosting", "linear", "lightgbm", "mlp")
 UTILITIES = ("pjm_hourly.parquet", Layout(timezone="America/New_York"))
 BUILDINGS = ("cambridge_buildings.parquet", Layout(timezone="Europe/London"))
@@ -263,9 +262,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
                 "pinball": part[f"{way} pinball"].mean(),
                 "worst nMAE %": 100 * part.groupby("seed")[f"{way} nmae"].max().mean(),
                 "gain on alone %": np.mean(gains["local"]),
-                "+-": half_width(gains["local"]),
+                "+-": common.half_width(gains["local"]),
                 "gain on safe %": np.mean(gains["local_safe"]),
-                "+- ": half_width(gains["local_safe"]),
+                "+- ": common.half_width(gains["local_safe"]),
                 "no worse %": 100 * (ratio <= 1).mean(),
                 ">2 % worse %": 100 * (ratio > 1.02).mean(),
                 "worst loss %": 100 * (ratio.max() - 1),
@@ -300,28 +299,22 @@ def floors(frame: pd.DataFrame, tuned: Mapping[str, Sequence[float]]) -> pd.Data
 
 def before(file: Path, rows: Sequence[str], seeds: range) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """What the file of results holds of other rows and seeds, and of the tuned models."""
-    kept = stored(file)
-    known = [one for one in kept["measured"] if one["row"] in ROWS]
-    return [one for one in known if one["row"] not in rows or one["seed"] not in seeds], kept["setting"].get(
-        "tuned", {}
-    )
-
-
-def _known(found: Sequence[Mapping[str, Any]]) -> dict[str, Row]:
-    return {key: row for key, row in ROWS.items() if any(one["row"] == key for one in found)}
+    kept = common.stored(file)
+    ours = [one for one in kept["measured"] if one["row"] in ROWS]
+    return [one for one in ours if one["row"] not in rows or one["seed"] not in seeds], kept["setting"].get("tuned", {})
 
 
 @click.command()
 @click.argument("name", type=click.Choice(list(SETTINGS)))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
+@common.data_option
+@common.period_option()
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--first-seed", type=click.IntRange(0), default=0, help="Leave out earlier ones, measured before.")
+@common.first_seed_option
 @click.option("--weeks", type=click.IntRange(2, 51), default=6, show_default=True, help="Of private history.")
 @click.option("--quick", is_flag=True, help="One seed, and only the default, FedMD and pooled.")
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
+@common.row_option(ROWS)
 @click.option("--tuned/--no-tuned", default=True, show_default=True, help="Measure tuned models alone as well.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(
     name: str,
     data: Path,
@@ -338,9 +331,7 @@ def main(
     setting = SETTINGS[name]
     if period not in setting.periods:
         sys.exit(f"{name} has no {period} period, only: {', '.join(setting.periods)}")
-    for file, _ in (setting.source, setting.public_source):
-        if not (data / file).exists():
-            sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
+    common.need(data, setting.source[0], setting.public_source[0])
     bench = Bench(setting, *load(setting, data, period), period, weeks)
     rows = list(chosen or (QUICK if quick else ROWS))
     drawn = range(1) if quick else range(first_seed, seeds)
@@ -350,15 +341,16 @@ def main(
     for seed, key in tqdm([(seed, key) for seed in drawn for key in rows], file=sys.stderr):
         history = bench.federation(seed, ROWS[key]).run()
         found += [{"row": key, "seed": seed, **one} for one in measured(history)]
-        keep(written, kept_setting, _known(found), found)  # each time: what was measured is there, whatever comes
+        # Each time: what was measured is there, whatever comes.
+        common.keep(written, kept_setting, common.known(ROWS, found), found)
     if tuned and not quick:
         alone |= {str(seed): list(bench.tuned(seed).values()) for seed in drawn if str(seed) not in alone}
     frame = pd.DataFrame(found)
     frame = frame.sort_values("row", key=lambda row: row.map(list(ROWS).index), kind="stable")
-    with pd.option_context("display.width", 220, "display.max_columns", 30, "display.float_format", "{:.2f}".format):
+    with common.wide():
         print(floors(frame, alone), "\n")
         print(table(frame), "\n")
-    keep(written, {**kept_setting, "tuned": alone}, _known(found), found)
+    common.keep(written, {**kept_setting, "tuned": alone}, common.known(ROWS, found), found)
     print(f"written: {written}")
 
 

@@ -21,6 +21,7 @@ from time import process_time
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -35,7 +36,6 @@ from fedstill.federation import Federation
 from fedstill.members import Member
 from fedstill.tasks.forecast import Forecast
 
-RESULTS = Path(__file__).parent / "results"
 WEEKS = 6
 SKEWS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRATEGIES = ("grouped", "pooled")
@@ -182,11 +182,11 @@ def table_of_curve(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--curve", is_flag=True, help="Measure gain against skew instead; takes minutes.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of artificial sites.")
 @click.option("--quick", is_flag=True, help="One seed, and three skews of the curve.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(data: Path, curve: bool, seeds: int, quick: bool, out: Path) -> None:
     """Measure real sets and the generator, or the curve, and keep what was measured as JSON."""
     seeds = 1 if quick else seeds
@@ -195,7 +195,7 @@ def main(data: Path, curve: bool, seeds: int, quick: bool, out: Path) -> None:
         "environment": describe(),
         "setting": {"spans": dict(SPANS), "seeds": seeds, "weeks": WEEKS},
     }
-    with pd.option_context("display.width", 160, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
+    with common.wide():
         if curve:
             kept["curve"] = measure_curve(SKEWS[::2] if quick else SKEWS, seeds)
             print(table_of_curve(kept["curve"]), "\n")

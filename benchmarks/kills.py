@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import click
-from common import keep
+import common
 from tqdm import tqdm
 
 from fedstill.agent.joining import join
@@ -35,7 +35,7 @@ from fedstill.service.consortium import Consortium
 from fedstill.service.export import verify
 from fedstill.service.founding import found
 from fedstill.transports.letters import read
-from network import RESULTS, described, labels, worker_of
+from network import described, labels, worker_of
 
 PARTIES = ("a", "b", "c")
 ITEMS = 500
@@ -128,7 +128,7 @@ def lost(folder: Path, workers: list[Worker]) -> dict[str, int]:
 @click.option("--kills", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="Five kills.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(kills: int, seed: int, quick: bool, out: Path) -> None:
     """Kill, and keep what was found as JSON."""
     kills = 5 if quick else kills
@@ -141,7 +141,7 @@ def main(kills: int, seed: int, quick: bool, out: Path) -> None:
             seconds, found = one_run(min(PER_RUN, kills - len(taken)), chance, bar)
             taken += seconds
             told.update(found)
-            keep(written, {"kills": len(taken), "seed": seed, **told}, {}, [{"serving_again_s": taken}])
+            common.keep(written, {"kills": len(taken), "seed": seed, **told}, {}, [{"serving_again_s": taken}])
     print(f"{kills} kills: serving again after {median(taken):.2f} s (most {max(taken):.2f} s); {dict(told)}")
     print(f"written: {written}")
 

@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
-from common import keep
+import common
 from tqdm import tqdm
 
 from fedstill.privacy.durable import SQLiteLedger
@@ -37,7 +37,6 @@ from fedstill.privacy.pricing import epsilon
 from fedstill.privacy.spending import Budget, Gaussian, Spend, Unit
 from fedstill.privacy.verifying import verify
 
-RESULTS = Path(__file__).parent / "results"
 PER_FILE = 50
 """Kills, or charges, after which a new ledger begins: a real one that old is opened as quickly."""
 SECTOR = 512
@@ -203,7 +202,7 @@ def _watched(ledger: SQLiteLedger, path: Path, number: int) -> tuple[list[State]
 @click.option("--points", type=click.IntRange(0), default=9000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="Ten kills, a hundred points.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(kills: int, points: int, seed: int, quick: bool, out: Path) -> None:
     """Kill, cut, and keep what was found as JSON."""
     kills, points = (10, 100) if quick else (kills, points)
@@ -215,7 +214,7 @@ def main(kills: int, points: int, seed: int, quick: bool, out: Path) -> None:
     measured = [{"way": way, **{name: told[name] for name in wrong}, **told} for way, told in found.items()]
     written = out / f"ledger-kills{'-quick' if quick else ''}.json"
     setting = {"kills": kills, "points": points, "seed": seed, "seconds": round(time.perf_counter() - began)}
-    keep(written, setting, {}, measured)
+    common.keep(written, setting, {}, measured)
     for one in measured:
         print(one)
     print(f"written: {written}")

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import half_width, keep, stored
 from tqdm import tqdm
 
-from energy import NETWORK, RESULTS, SETTINGS, Bench, Row, load
+from energy import NETWORK, SETTINGS, Bench, Row, load
 from fedstill import plugins
 from fedstill.federation import Federation
 from fedstill.judging import conclude
@@ -169,7 +169,7 @@ def ratios(frame: pd.DataFrame, way: str, rival: str) -> pd.DataFrame:
             ours, theirs = error[row, seed, lie, number], error[(row, seed, *base)]
             found.append(ours[list(honest)].mean() / theirs[list(honest)].mean())
         lines.append(
-            {"row": row, "lie": lie, "liars": number, "ratio": np.mean(found), "+-": half_width(found)}
+            {"row": row, "lie": lie, "liars": number, "ratio": np.mean(found), "+-": common.half_width(found)}
             | {"highest": max(found), "seeds": len(found)}
         )
     return pd.DataFrame(lines)
@@ -177,7 +177,7 @@ def ratios(frame: pd.DataFrame, way: str, rival: str) -> pd.DataFrame:
 
 def show(frame: pd.DataFrame) -> None:
     """Print a table for each way and rival, lies down and rows across."""
-    with pd.option_context("display.width", 200, "display.max_columns", 20, "display.float_format", "{:.3f}".format):
+    with common.wide(3):
         for way, rival in itertools.product(("federated", "distilled"), (SILENT, HONEST)):
             found = ratios(frame, way, rival).pivot_table("ratio", ["lie", "liars"], "row", sort=False)
             print(f"nMAE of the honest, {way}, over that with the same liars {rival}:\n{found}\n")
@@ -185,16 +185,16 @@ def show(frame: pd.DataFrame) -> None:
 
 @click.command()
 @click.argument("name", type=click.Choice(["pjm", "cambridge"]))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
+@common.data_option
+@common.period_option()
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--first-seed", type=click.IntRange(0), default=0, help="Leave out earlier ones, measured before.")
+@common.first_seed_option
 @click.option("--liars", "numbers", multiple=True, type=click.IntRange(1), default=(1, 2, 3), show_default=True)
 @click.option("--lie", "lies", multiple=True, help="Only these ways to lie.")
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
+@common.row_option(ROWS)
 @click.option("--quick", is_flag=True, help="One seed, two liars, one lie, and only the default.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(
     name: str,
     data: Path,
@@ -210,22 +210,18 @@ def main(
 ) -> None:
     """Measure all lies on one data set and keep what was measured as JSON."""
     setting = SETTINGS[name]
-    for file, _ in (setting.source, setting.public_source):
-        if not (data / file).exists():
-            sys.exit(f"{data / file} is not there: give the folder of the data sets with --data")
+    common.need(data, setting.source[0], setting.public_source[0])
     bench = Bench(setting, *load(setting, data, period), period, 6)
     rows = {key: ROWS[key] for key in chosen or (QUICK if quick else ROWS)}
     counts = range(1) if quick else range(first_seed, seeds)
     numbers, lies = ((2,), ("flip",)) if quick else (numbers, lies)
     written = out / f"liars-{name}-{period}{'-quick' if quick else ''}.json"
-    found = [] if quick else stored(written)["measured"]
+    found = [] if quick else common.stored(written)["measured"]
     for seed in counts:
         for key, case, measured in sweep(bench, seed, rows, numbers, lies, workers):
             place = {"row": key, "seed": seed, "lie": case.way, "liars": len(case.liars)}
-            found = [one for one in found if any(one[column] != place[column] for column in place)]
-            found += [{**place, "participant": party, **told} for party, told in measured.items()]
-            known = {key: row for key, row in ROWS.items() if any(one["row"] == key for one in found)}
-            keep(written, {"data": name, "period": period, "weeks": 6}, known, found)
+            found = common.put(found, place, [{"participant": party, **told} for party, told in measured.items()])
+            common.keep(written, {"data": name, "period": period, "weeks": 6}, common.known(ROWS, found), found)
     show(pd.DataFrame(found).sort_values(["liars"], kind="stable"))
     print(f"written: {written}")
 

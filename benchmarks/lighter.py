@@ -30,9 +30,9 @@ from typing import Any
 
 import classes
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import keep
 from tqdm import tqdm
 
 import energy
@@ -44,7 +44,6 @@ from fedstill.sites import Site
 from fedstill.strategy import Ballot, Vote
 from fedstill.tasks.base import Examination
 
-RESULTS = Path(__file__).parent / "results"
 ENERGY = {name: energy.SETTINGS[name].source[0] for name in ("pjm", "cambridge")}
 SETS = {**ENERGY, "mnist": classes.SETTINGS["mnist"][0]}
 WEEKS = 6
@@ -253,22 +252,20 @@ def choices(shown: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str | None
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(SETS)))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--seeds", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, two kinds of student.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(names: Sequence[str], data: Path, seeds: int, quick: bool, out: Path) -> None:
     """Measure students on some data sets (all, unless named) and keep what was measured as JSON."""
     names = names or tuple(SETS)
-    for name in names:
-        if not (data / SETS[name]).exists():
-            sys.exit(f"{data / SETS[name]} is not there: give the folder of the data sets with --data")
+    common.need(data, *(SETS[name] for name in names))
     students = {key: STUDENTS[key] for key in (QUICK if quick else STUDENTS)}
     found: list[dict[str, Any]] = []
     for name, seed in tqdm(list(itertools.product(names, range(1 if quick else seeds))), file=sys.stderr):
         found += [{"data": name, "seed": seed, **one} for one in measure(draw(name, data, seed), students)]
     shown = {name: table(pd.DataFrame(found), name) for name in names}
-    with pd.option_context("display.float_format", "{:.2f}".format):
+    with common.wide():
         for name, lines in shown.items():
             print(f"{name}\n{lines.to_string()}\n")
     chosen = choices(shown)
@@ -276,7 +273,7 @@ def main(names: Sequence[str], data: Path, seeds: int, quick: bool, out: Path) -
     written = out / f"lighter{''.join(f'-{name}' for name in names if len(names) < len(SETS))}{'-quick' * quick}.json"
     rows = {key: {**asdict(row), "ways": WAYS} for key, row in students.items()}
     setting = {"data": names, "weeks": WEEKS, "participants": PARTICIPANTS, "alpha": ALPHA, "students": rows}
-    keep(written, {**setting, "most size": MOST_SIZE, "chosen": chosen}, students, found)
+    common.keep(written, {**setting, "most size": MOST_SIZE, "chosen": chosen}, students, found)
     print(f"written: {written}")
 
 

@@ -25,8 +25,8 @@ from statistics import median
 from typing import Any
 
 import click
+import common
 import msgspec
-from common import keep
 from tqdm import tqdm
 
 from fedstill import wire
@@ -49,7 +49,6 @@ from fedstill.transports.protocol import HEADER, SPOKEN
 from fedstill.transports.tls import client_side
 from network import Memory, described, labels, serving
 
-RESULTS = Path(__file__).parent / "results"
 ITEMS = 200
 """Of five classes: an answer of 4 kB."""
 
@@ -183,7 +182,7 @@ def measure(number: int, rounds: int) -> dict[str, Any]:
 @click.option("--participants", "numbers", multiple=True, type=click.IntRange(2), default=(200, 2000, 10_000))
 @click.option("--rounds", type=click.IntRange(2), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="Twenty participants, three rounds.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(numbers: Sequence[int], rounds: int, quick: bool, out: Path) -> None:
     """Measure rounds of many participants and keep what was measured as JSON."""
     numbers, rounds = ((20,), 3) if quick else (numbers, rounds)
@@ -196,7 +195,7 @@ def main(numbers: Sequence[int], rounds: int, quick: bool, out: Path) -> None:
             f"disk in {median(one['answers_s']):.3f} s, {one['peak_bytes'] / 1e6:.0f} MB at most"
         )
     written = out / f"many{'-quick' if quick else ''}.json"
-    keep(written, {"rounds": rounds, "items": ITEMS, "transport": "https"}, {}, measured)
+    common.keep(written, {"rounds": rounds, "items": ITEMS, "transport": "https"}, {}, measured)
     print(f"written: {written}")
 
 

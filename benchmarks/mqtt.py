@@ -33,8 +33,8 @@ from statistics import median
 from typing import Any
 
 import click
+import common
 import numpy as np
-from common import keep
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from tqdm import tqdm
@@ -54,7 +54,7 @@ from fedstill.transports.mqtt.frames import Address
 from fedstill.transports.mqtt.link import MqttLink
 from fedstill.transports.roles import Role
 from fedstill.transports.tls import client_side
-from network import RESULTS, described, labels, serving
+from network import described, labels, serving
 
 KILOBYTES = (256, 1024)
 MEGABYTES = (1, 10, 100)
@@ -331,7 +331,7 @@ async def take_part(
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Of every transfer.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(["raw", "link", "rounds"]), help="Only these.")
 @click.option("--quick", is_flag=True, help="Small payloads, three participants, three rounds.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(
     numbers: Sequence[int],
     kilobytes: float,
@@ -366,7 +366,7 @@ def main(
         print(line)
     written = out / f"mqtt{'-quick' if quick else ''}.json"
     setting = {"kilobytes": kilobytes, "rounds": count, "repeats": repeats}
-    keep(written, setting, {}, measured)
+    common.keep(written, setting, {}, measured)
     print(f"written: {written}")
 
 

@@ -27,9 +27,9 @@ from statistics import median
 from typing import Any, Self
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import keep
 from flower import flower_rounds
 
 from fedstill import config
@@ -49,7 +49,6 @@ from fedstill.privacy.spending import Budget
 from fedstill.service.founding import found
 from fedstill.transports.links import Link
 
-RESULTS = Path(__file__).parent / "results"
 CLASSES = tuple("abcde")
 COLUMN = "x"
 
@@ -270,7 +269,7 @@ async def exchanged(number: int, size: int, rounds: int) -> list[float]:
     "--flower", type=click.Path(exists=True, path_type=Path), help="Virtual environment of Flower, to compare."
 )
 @click.option("--quick", is_flag=True, help="Two participants, three rounds.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(numbers: Sequence[int], megabytes: float, rounds: int, flower: Path | None, quick: bool, out: Path) -> None:
     """Measure rounds and keep what was measured as JSON."""
     numbers, rounds = ((2,), 3) if quick else (numbers, rounds)
@@ -288,7 +287,7 @@ def main(numbers: Sequence[int], megabytes: float, rounds: int, flower: Path | N
             theirs = median(measured[-1]["flower_s"])
             print(f"      Flower: {theirs:.2f} s a round, {theirs / took:.0f} times")
     written = out / f"network{'-quick' if quick else ''}.json"
-    keep(written, {"megabytes": megabytes, "rounds": rounds, "transport": "https"}, {}, measured)
+    common.keep(written, {"megabytes": megabytes, "rounds": rounds, "transport": "https"}, {}, measured)
     print(f"written: {written}")
 
 

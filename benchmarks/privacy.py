@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import half_width, keep, stored
 from tqdm import tqdm
 
-from energy import RESULTS, SETTINGS, Bench, Row, load, members, tuned_error
+from energy import SETTINGS, Bench, Row, load, members, tuned_error
 from fedstill.federation import Federation
 from fedstill.members import Member
 from fedstill.privacy.guard import Privacy
@@ -128,7 +128,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
                 "row": row,
                 "role": role,
                 "nMAE %": np.mean(seeds),
-                "+-": half_width(seeds),
+                "+-": common.half_width(seeds),
                 "distilled %": 100 * part["distilled nmae"].mean() if "distilled nmae" in part else np.nan,
                 "alone %": 100 * part["local nmae"].mean(),
                 "safe alone %": 100 * part["local_safe nmae"].mean(),
@@ -144,23 +144,22 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 @click.command()
 @click.argument("design", type=click.Choice(["year", "newcomers"]))
 @click.option("--source", type=click.Choice(["pjm", "cambridge"]), default="pjm", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--period", type=click.Choice(["development", "final"]), default="development", show_default=True)
+@common.data_option
+@common.period_option()
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
+@common.row_option(ROWS)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(
     design: str, source: str, data: Path, period: str, seeds: int, chosen: Sequence[str], workers: int, out: Path
 ) -> None:
     """Measure all ways to speak on one design and keep what was measured as JSON."""
     setting = SETTINGS[source]
-    if not (data / setting.source[0]).exists():
-        sys.exit(f"{data / setting.source[0]} is not there: give the folder of the data sets with --data")
+    common.need(data, setting.source[0])
     bench = Bench(setting, *load(setting, data, period), period, YEAR)
     rows = list(chosen or ROWS)
     written = out / f"privacy-{design}-{source}-{period}.json"
-    before = stored(written)
+    before = common.stored(written)
     found = [
         one for one in before["measured"] if one["row"] in ROWS and (one["row"] not in rows or one["seed"] >= seeds)
     ]
@@ -170,8 +169,8 @@ def main(
         if str(seed) not in alone:
             alone[str(seed)] = tuned(bench, design, seed)
         found += [{"row": key, "seed": seed, **one} for one in run(bench, design, seed, ROWS[key], workers)]
-        keep(written, described, {name: ROWS[name] for name in {one["row"] for one in found}}, found)
-    with pd.option_context("display.width", 200, "display.max_columns", 30, "display.float_format", "{:.2f}".format):
+        common.keep(written, described, common.known(ROWS, found), found)
+    with common.wide():
         print(table(pd.DataFrame(found)), "\n")
     errors = [error for told in alone.values() for error in told.values()]
     if errors:

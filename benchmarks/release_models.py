@@ -18,12 +18,12 @@ from time import process_time
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import keep
 from tqdm import tqdm
 
-from energy import RESULTS, SETTINGS, load
+from energy import SETTINGS, load
 from fedstill.labels import Array
 from fedstill.privacy.base import Work
 from fedstill.privacy.guard import Privacy
@@ -87,16 +87,15 @@ def _nothing() -> Any:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--since", default="2014-01-11", show_default=True, help="The first day of all histories.")
 @click.option("--seed", default=0, show_default=True, help="Of the noise, and of the transfer set's items.")
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.row_option(ROWS)
+@common.out_option
 def main(data: Path, since: str, seed: int, chosen: Sequence[str], out: Path) -> None:
     """Measure release models of all utilities and keep what was measured as JSON."""
     setting = SETTINGS["pjm"]
-    if not (data / setting.source[0]).exists():
-        sys.exit(f"{data / setting.source[0]} is not there: give the folder of the data sets with --data")
+    common.need(data, setting.source[0])
     sites, others = load(setting, data, "development")
     _, *test = setting.periods["development"]
     task = Forecast(test=(test[0], test[1]), country=setting.country)
@@ -110,7 +109,7 @@ def main(data: Path, since: str, seed: int, chosen: Sequence[str], out: Path) ->
             nmae = error(ROWS[key], task, public, one, 100 * seed + k)
             found.append({"row": key, "participant": name, "nmae": nmae, "cpu_s": process_time() - began})
     written = out / f"release-models-pjm-since-{since[:4]}.json"
-    keep(written, {"since": since, "seed": seed}, {key: ROWS[key] for key in chosen or ROWS}, found)
+    common.keep(written, {"since": since, "seed": seed}, {key: ROWS[key] for key in chosen or ROWS}, found)
     means = pd.DataFrame(found).groupby("row", sort=False)[["nmae", "cpu_s"]].mean()
     print(means.assign(nmae=100 * means["nmae"]).rename(columns={"nmae": "nMAE %"}).round(2))
     print(f"written: {written}")

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import numpy as np
 import pandas as pd
-from common import half_width, keep
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
@@ -43,7 +43,6 @@ from fedstill.tasks.classification import Classification
 from fedstill.tasks.forecast import STRETCH_DAYS, Forecast
 from fedstill.tasks.spans import Span, between
 
-RESULTS = Path(__file__).parent / "results"
 FILE = "steel_industry.parquet"
 ZONE = "Asia/Seoul"
 PUBLIC = ("2018-01-01", "2018-02-22")
@@ -213,23 +212,22 @@ def described(part: pd.DataFrame, alone: pd.DataFrame, way: str, case: Case) -> 
     found = {}
     for measure in MEASURES[case.kind]:
         by_seed = 100 * part.groupby("seed")[f"{way} {measure}"].mean()
-        found |= {f"{measure} %": by_seed.mean(), f"{measure} +-": half_width(by_seed)}
+        found |= {f"{measure} %": by_seed.mean(), f"{measure} +-": common.half_width(by_seed)}
         for rival, short in (("local", "alone"), ("local_safe", "safe")):
             base = 100 * alone.groupby("seed")[f"{rival} {measure}"].mean()
             better = 100 * (1 - by_seed / base) if measure == "nmae" else by_seed - base
-            found |= {f"{measure} on {short}": better.mean(), f"{measure} on {short} +-": half_width(better)}
+            found |= {f"{measure} on {short}": better.mean(), f"{measure} on {short} +-": common.half_width(better)}
     return found
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, the default alone, two cases.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.out_option
 def main(data: Path, seeds: int, quick: bool, out: Path) -> None:
     """Measure all ways on both tasks and keep what was measured as JSON."""
-    if not (data / FILE).exists():
-        sys.exit(f"{data / FILE} is not there: give the folder of the data sets with --data")
+    common.need(data, FILE)
     cases = {name: replace(CASES[name], rows=CASES[name].rows[-1:]) for name in QUICK} if quick else CASES
     seeds = 1 if quick else seeds
     found: list[dict[str, Any]] = []
@@ -245,13 +243,13 @@ def main(data: Path, seeds: int, quick: bool, out: Path) -> None:
     show(found, cases)
     setting = {"public": PUBLIC, "lines": spans(), "test": TEST, "seeds": seeds}
     written = out / f"steel{'-quick' if quick else ''}.json"
-    keep(written, {**setting, "cases": {name: asdict(case) for name, case in cases.items()}}, ROWS, found)
+    common.keep(written, {**setting, "cases": {name: asdict(case) for name, case in cases.items()}}, ROWS, found)
     print(f"written: {written}")
 
 
 def show(found: Sequence[Mapping[str, Any]], cases: Mapping[str, Case]) -> None:
     """Print a table for each case."""
-    with pd.option_context("display.float_format", "{:.2f}".format):
+    with common.wide():
         for name, case in cases.items():
             part = pd.DataFrame([one for one in found if one["case"] == name])
             print(f"{name}\n{table(part, case).to_string()}\n")

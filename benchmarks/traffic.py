@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import pandas as pd
-from common import keep
 from tqdm import tqdm
 
-from energy import RESULTS, SETTINGS, Bench, Row, load
+from energy import SETTINGS, Bench, Row, load
 from fedstill.federation import History
 
 WEEKS = 6
@@ -86,8 +86,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def measure(name: str, data: Path, seeds: int, rows: Mapping[str, Row]) -> list[dict[str, Any]]:
     """All rows with all seeds."""
-    if not (data / SETTINGS[name].source[0]).exists():
-        sys.exit(f"{data / SETTINGS[name].source[0]} is not there: give the folder of the data sets with --data")
+    common.need(data, SETTINGS[name].source[0])
     bench, found = Bench(SETTINGS[name], *load(SETTINGS[name], data, "development"), "development", WEEKS), []
     for seed, key in tqdm([(seed, key) for seed in range(seeds) for key in rows], file=sys.stderr):
         history = bench.federation(seed, rows[key]).run()
@@ -97,11 +96,11 @@ def measure(name: str, data: Path, seeds: int, rows: Mapping[str, Row]) -> list[
 
 @click.command()
 @click.argument("name", type=click.Choice(["pjm", "cambridge"]))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--seeds", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, and only FedMD, the default and one speaker of three groups.")
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.row_option(ROWS)
+@common.out_option
 def main(name: str, data: Path, seeds: int, quick: bool, chosen: Sequence[str], out: Path) -> None:
     """Measure all ways on one data set and keep what was measured as JSON."""
     few = [PLAIN, "grouped (default)", "sketched 3 groups, 1 speaker a group"]
@@ -109,7 +108,7 @@ def main(name: str, data: Path, seeds: int, quick: bool, chosen: Sequence[str], 
     seeds = 1 if quick else seeds
     found = measure(name, data, seeds, rows)
     frame = pd.DataFrame(found)
-    with pd.option_context("display.width", 160, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
+    with common.wide():
         print(table(frame), "\n")
     differs = added(frame) if PLAIN in rows else {}
     for row, n_bytes in differs.items():
@@ -122,7 +121,7 @@ def main(name: str, data: Path, seeds: int, quick: bool, chosen: Sequence[str], 
         "seeds": seeds,
         "bytes_that_grouping_adds": differs,
     }
-    keep(written, setting, rows, found)
+    common.keep(written, setting, rows, found)
     print(f"written: {written}")
 
 

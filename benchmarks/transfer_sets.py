@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import pandas as pd
-from common import keep
 from tqdm import tqdm
 
 import energy
@@ -30,7 +30,6 @@ from fedstill.tasks.base import TransferSet
 from fedstill.tasks.forecast import Forecast
 from fedstill.tasks.inputs import WARM_UP_DAYS
 
-RESULTS = Path(__file__).parent / "results"
 OTHER = {"pjm": "cambridge", "cambridge": "pjm"}
 CONTRIBUTED = 250
 PERIOD, WEEKS = "development", 6
@@ -127,13 +126,13 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@common.data_option
 @click.option("--on", "names", multiple=True, type=click.Choice(list(OTHER)), help="Only this data set.")
 @click.option("--seeds", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--plain", is_flag=True, help="Participants without companions, which is quicker.")
 @click.option("--quick", is_flag=True, help="One seed, utilities, 300 items alike and of another kind.")
-@click.option("--row", "chosen", multiple=True, type=click.Choice(list(ROWS)), help="Only these rows.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results.")
+@common.row_option(ROWS)
+@common.out_option
 def main(
     data: Path,
     names: Sequence[str],
@@ -147,8 +146,7 @@ def main(
     benches = {}
     for name in OTHER:
         setting = energy.SETTINGS[name]
-        if not (data / setting.source[0]).exists():
-            sys.exit(f"{data / setting.source[0]} is not there: give the folder of the data sets with --data")
+        common.need(data, setting.source[0])
         benches[name] = energy.load(setting, data, PERIOD)
     rows = {key: ROWS[key] for key in chosen or ROWS}
     if quick:
@@ -161,8 +159,8 @@ def main(
     for name, seed, key in tqdm(work, file=sys.stderr):
         ran = measure(name, benches, rows[key], seed, plain)
         found += [{"data": name, "row": key, "seed": seed, **one} for one in ran]
-        keep(written, told, rows, found)  # each time, so that what was measured is there whatever comes
-    with pd.option_context("display.width", 180, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
+        common.keep(written, told, rows, found)  # each time, so that what was measured is there whatever comes
+    with common.wide():
         print(table(pd.DataFrame(found)), "\n")
     print(f"written: {written}")
 

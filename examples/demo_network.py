@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LEARNERS = {"bakery": "lightgbm", "foundry": "extra_trees", "office": "linear"}
-HISTORY = 'history=["2016-08-01", "2016-10-01"]'
+OPTIONS = {"lightgbm": "options={rounds=50}", "extra_trees": "options={trees=20}", "linear": "options={}"}
+HISTORY = 'history=["2016-09-01", "2016-10-01"]'
 SITES = "synthetic-0{}"
 FEDERATION = """
 name = "demo-network"
@@ -54,7 +55,8 @@ def main() -> None:
             for (who, learner), site in zip(LEARNERS.items(), sites, strict=False):
                 fedstill(folder, "coordinator", "invite", "consortium", who)
                 invite = f"consortium/invites/{who}.invite"
-                options = ["--learner", learner, "--set", f"site={site}", "--set", HISTORY, "--set", "companions=[]"]
+                options = ["--learner", learner, "--set", OPTIONS[learner], "--set", f"site={site}", "--set", HISTORY]
+                options += ["--set", "companions=[]"]
                 fedstill(folder, "participant", "join", invite, "--data", "load.csv", *options)
             fedstill(folder, "participant", "terms", "bakery")
             with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ ROOT = Path(fedstill.__file__).parent
 
 LAYERS = (
     {"errors", "environment", "files"},
+    {"sqlite"},
     {"labels", "plugins"},
     {"messages"},
     {"wire"},
@@ -35,10 +37,10 @@ LAYERS = (
 
 CORE = {"errors", "labels", "messages", "wire", "strategy", "flaws", "codecs", "sites", "grouping", "density"}
 CORE |= {"stopping", "calibrate", "coverage", "crossfit", "learners", "plugins", "round", "keep", "algorithms"}
-CORE |= {"participant", "privacy"}
+CORE |= {"participant", "privacy", "sqlite"}
 """Units that know nothing of any task, file or network: they import one another alone."""
 
-PURE = CORE - {"errors", "grouping", "learners", "privacy"}
+PURE = CORE - {"errors", "grouping", "learners", "privacy", "sqlite"}
 """Units that need no library but NumPy (and msgspec, for the wire), and that do nothing to the world."""
 
 BESIDE = {"energy", "tasks", "evaluation"}
@@ -86,6 +88,7 @@ HOMES = {
 """The only files that may name a heavy library."""
 
 
+@cache
 def modules():
     return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
@@ -95,10 +98,16 @@ def unit(name):
     return name.partition("/")[0].removesuffix(".py")
 
 
+@cache
+def tree(name):
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+@cache
 def imports(name):
     """Full names of all that a module imports, at its top or later, by `import` or by the learners' `need`."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -151,9 +160,7 @@ def test_the_pure_core_needs_numpy_alone_and_leaves_the_world_alone(name):
     allowed = {"numpy", "msgspec"} if name == "wire.py" else {"numpy"}
     assert outside(name) <= (set(sys.stdlib_module_names) - WORLD) | allowed
     calls = {
-        node.func.id
-        for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id for node in ast.walk(tree(name)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not calls & {"open", "print", "input"}
 

@@ -271,16 +271,15 @@ class Federation:
 
     def _exchange(self, prepared: Mapping[str, Prepared], chance: str = "") -> Exchange:
         builds = {
-            party: self.agreement.build(self.makes[party], one, self._guard(party, chance))
-            for party, one in prepared.items()
+            one.name: self.agreement.build(self.makes[one.name], prepared[one.name], self._guard(one, chance))
+            for one in self.members
         }
         return InProcess(builds) if self.workers <= 1 else Pool(builds, self.workers)
 
-    def _guard(self, party: str, chance: str = "") -> Guard:
+    def _guard(self, member: Member, chance: str = "") -> Guard:
         """Ledgers that end with the run, and noise that can be had again: a simulation protects nobody."""
-        (member,) = (one for one in self.members if one.name == party)
-        seed = zlib.crc32(f"{self.seed}/{party}/noise{chance}".encode())
-        return self.agreement.guard(member, simulated_ledger(member.privacy.budget, party), SeededNoise(seed))
+        seed = zlib.crc32(f"{self.seed}/{member.name}/noise{chance}".encode())
+        return self.agreement.guard(member, simulated_ledger(member.privacy.budget, member.name), SeededNoise(seed))
 
     def _store(
         self,

@@ -40,6 +40,7 @@ name = "alpha"
 learner = "extra_trees"
 options = { trees = 4 }
 history = ["2016-01-10", "2016-02-25"]
+companions = []
 
 [[participants]]
 name = "beta"
@@ -52,6 +53,7 @@ name = "gamma"
 learner = "linear"
 options = { iterations = 20 }
 history = ["2016-01-10", "2016-02-25"]
+companions = []
 """
 
 

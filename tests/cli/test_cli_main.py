@@ -283,6 +283,7 @@ def test_demo_on_generated_data(tmp_path: Path, command: Command) -> None:
     described = config.load(Path(running.__file__).with_name("demo_synthetic.toml"))
     quick += [f"participants.{one.name}.learner=linear" for one in described.participants]
     quick += [f"participants.{one.name}.options={{iterations = 5}}" for one in described.participants]
+    quick += [f"participants.{one.name}.companions=[]" for one in described.participants[1:]]
     changes = [word for change in quick for word in ("--set", change)]
     told = command("demo", "--data", "synthetic", "--out", tmp_path / "demo", *changes)
     assert told.code == 0, told.err

@@ -31,16 +31,16 @@ TASK = Forecast(test=("2016-03-01", "2016-03-08"), levels=(0.1, 0.5, 0.9))
 SPAN = ("2016-01-10", "2016-02-25")
 PUBLIC = SITES[4]
 QUICK: dict[str, dict[str, Any]] = {
-    "hist_gradient_boosting": {"rounds": 5, "leaves": 5},
+    "hist_gradient_boosting": {"rounds": 5, "leaves": 5, "bins": 8},
     "extra_trees": {"trees": 4},
     "mlp": {"hidden": [8], "epochs": 3},
     "linear": {"iterations": 20},
 }
-FOUR = [
-    Member(name, site, learner, options, SPAN)
+FOUR = [  # companions would be most of the work; the network has them, for all
+    Member(name, site, learner, options, SPAN, companions=None if learner == "mlp" else ())
     for name, site, (learner, options) in zip("abcd", SITES, QUICK.items(), strict=False)
 ]
-MLPS = [replace(member, learner="mlp", options=QUICK["mlp"]) for member in FOUR]
+MLPS = [replace(member, learner="mlp", options=QUICK["mlp"], companions=()) for member in FOUR]
 
 
 def federation(members: Sequence[Member] = FOUR, **settings: Any) -> Federation:
@@ -165,8 +165,22 @@ def test_the_table_has_a_line_a_participant(ran: tuple[History, Frames, Path]) -
 
 
 @pytest.fixture(scope="module")
-def first() -> History:
-    return federation(rounds=1).run()
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[History, Path]:
+    """One round in this process, and the folder of what it wrote."""
+    out = tmp_path_factory.mktemp("first")
+    return federation(rounds=1).run(out), out
+
+
+@pytest.fixture(scope="module")
+def first(stored: tuple[History, Path]) -> History:
+    return stored[0]
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[History, Path]:
+    """The same in two processes."""
+    out = tmp_path_factory.mktemp("pooled")
+    return federation(rounds=1, workers=2).run(out), out
 
 
 def test_the_same_seed_gives_the_same_figures(first: History) -> None:
@@ -178,20 +192,21 @@ def test_another_seed_gives_other_figures(first: History) -> None:
     assert outcome(other, "b").predictions["local"].tobytes() != outcome(first, "b").predictions["local"].tobytes()
 
 
-def test_two_processes_give_the_same_figures(first: History) -> None:
-    assert figures(federation(rounds=1, workers=2).run()) == figures(first)
+def test_two_processes_give_the_same_figures(first: History, pooled: tuple[History, Path]) -> None:
+    assert figures(pooled[0]) == figures(first)
 
 
-def test_models_are_the_same_bytes_wherever_they_were_trained(tmp_path: Path) -> None:
+def test_models_are_the_same_bytes_wherever_they_were_trained(
+    stored: tuple[History, Path], pooled: tuple[History, Path]
+) -> None:
     """In this process and in a pool, file by file, also those of scikit-learn that skops wrote."""
-    stored = []
-    for workers in (1, 2):
-        federation(rounds=1, workers=workers).run(tmp_path / str(workers))
-        models = tmp_path / str(workers) / "models"
-        stored.append({str(file.relative_to(models)): file.read_bytes() for file in models.rglob("*.*")})
-    assert len(stored[0]) > 8
-    assert stored[0].keys() == stored[1].keys()
-    assert [name for name in stored[0] if stored[0][name] != stored[1][name]] == []
+    here, there = (
+        {str(file.relative_to(out)): file.read_bytes() for file in (out / "models").rglob("*.*")}
+        for _, out in (stored, pooled)
+    )
+    assert len(here) > 8
+    assert here.keys() == there.keys()
+    assert [name for name in here if here[name] != there[name]] == []
 
 
 def test_the_order_of_members_does_not_matter(first: History) -> None:
@@ -212,7 +227,9 @@ def test_a_member_more_changes_nothing_for_anothers_own_model(first: History) ->
 def test_any_estimator_of_scikit_learn_is_a_learner() -> None:
     members = [
         Member("object", SITES[0], Ridge(alpha=3), {}, SPAN, companions=()),
-        Member("name", SITES[1], "sklearn", {"estimator": "sklearn.linear_model:Ridge", "alpha": 3}, SPAN),
+        Member(
+            "name", SITES[1], "sklearn", {"estimator": "sklearn.linear_model:Ridge", "alpha": 3}, SPAN, companions=()
+        ),
         Member("again", SITES[0], Ridge(), {"alpha": 3}, SPAN, companions=()),
     ]
     history = federation(members, strategy="fedmd").run()
@@ -272,7 +289,8 @@ def test_local_talks_to_nobody() -> None:
 
 def test_pooled_trains_on_the_rows_of_all() -> None:
     pooled = federation(
-        [replace(member, learner="linear", options=QUICK["linear"]) for member in FOUR], strategy="pooled"
+        [replace(member, learner="linear", options=QUICK["linear"], companions=()) for member in FOUR],
+        strategy="pooled",
     )
     ready = pooled.prepare()
     everything = Rows.stack([ready["b"].site.rows, *(ready[name].site.rows for name in "acd")])

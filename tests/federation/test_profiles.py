@@ -41,8 +41,8 @@ def ran(made: dict[str, SiteLoad], task: Forecast) -> tuple[History, list[Any]]:
         if isinstance(event, Received | Send):
             seen.append(event.reply if isinstance(event, Received) else event.message)
 
-    federation = Federation(task, [Member(name, load, "linear") for name, load in members], public[1], items=100)
-    return federation.run(observe=observe), seen
+    enterprises = [Member(name, load, "linear", {"iterations": 20}, companions=()) for name, load in members]
+    return Federation(task, enterprises, public[1], items=100).run(observe=observe), seen
 
 
 @pytest.mark.parametrize("history", [(None, None), ("2016-01-10", None), ("2016-01-10", "2016-02-20")])

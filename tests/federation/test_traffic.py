@@ -18,7 +18,7 @@ TABLE = ITEMS * len(LEVELS) * 4
 
 
 def run(strategy: str, rounds: int = 1, **options: Any) -> History:
-    task = Forecast(test=("2016-03-01", "2016-03-08"), levels=LEVELS)
+    task = Forecast(test=("2016-03-01", "2016-03-08"), levels=LEVELS, folds=2)
     kinds = [("linear", {"iterations": 20}), ("extra_trees", {"trees": 4})] * 3
     members = [
         Member(name, site, kind, given, SPAN, companions=())

@@ -5,14 +5,14 @@ The journal is also the answer to "what has left my site": when, what, how many 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedstill.errors import DataError
+from fedstill.sqlite import faults, opened
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS received (
@@ -93,6 +93,7 @@ class Draft:
 WAITING, APPROVED, REFUSED, LATE = "", "approved", "refused", "late"
 
 
+_faults = partial(faults, "journal", warning="two processes cannot share it")
 _SENT = "SELECT number, what, letter, digest, size, made_at, posted_at, why FROM sent WHERE run = ?"
 
 
@@ -116,14 +117,7 @@ class Journal:
         self._path = path
         self._run = run
         with _faults(path):
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=FULL")
-                self._connection.executescript(_SCHEMA)
-            except BaseException:
-                self._connection.close()  # or its lock would last until somebody collects garbage
-                raise
+            self._connection = opened(path, _SCHEMA)
 
     def received(self) -> list[Received]:
         """All letters that have been handled, in order."""
@@ -236,15 +230,3 @@ class Journal:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
-
-
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # what SQLite says of damage can be damaged, too
-        raise DataError(
-            f"the journal cannot be used: {error}",
-            where=str(path),
-            remedy="Free some space, check its permissions, or restore it; two processes cannot share it",
-        ) from None

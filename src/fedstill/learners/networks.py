@@ -153,7 +153,8 @@ class MLP(BaseNetwork):
         gradient: Layers = []
         for (weights, _), inputs in zip(reversed(self._layers), reversed(flow[:-1]), strict=True):
             gradient.insert(0, (inputs.T @ back, back.sum(axis=0)))
-            back = (back @ weights.T) * (inputs > 0)
+            if inputs is not Z:  # behind the first layer there is nothing to learn
+                back = (back @ weights.T) * (inputs > 0)
         return loss, gradient
 
     def _learn(self, rows: Rows) -> None:

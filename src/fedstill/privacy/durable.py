@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -25,6 +26,7 @@ from fedstill.privacy.ledger import (
     taken,
 )
 from fedstill.privacy.spending import Budget, Event, Spend, Unit
+from fedstill.sqlite import faults, opened
 
 FILE = "ledger.db"
 """Its name in a participant's folder."""
@@ -43,6 +45,7 @@ _COLUMNS = """number, at, data_set, run, event, unit, what, digest, key, budget_
     previous, hash"""
 _PATIENCE_S = 60.0
 """For another process, which may just compute a price."""
+_faults = partial(faults, "ledger", warning="without it nothing may leave")
 
 
 class SQLiteLedger:
@@ -76,17 +79,9 @@ class SQLiteLedger:
         self._data_set, self._run = data_set, run
         self._clock = clock
         self._lock = RLock()  # one thread must not see, by the same connection, what another has not written yet
-        with faults(path):
-            self._connection = sqlite3.connect(path, _PATIENCE_S, isolation_level=None, check_same_thread=False)
-            try:
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=FULL")
-                # Everything goes to the main file at once, so that a copy of that alone knows what was spent.
-                self._connection.execute("PRAGMA wal_autocheckpoint=1")
-                self._connection.executescript(_SCHEMA)
-            except BaseException:
-                self._connection.close()  # or its lock would last until somebody collects garbage
-                raise
+        with _faults(path):
+            # Everything goes to the main file at once, so that a copy of that alone knows what was spent.
+            self._connection = opened(path, _SCHEMA, "wal_autocheckpoint=1", patience_s=_PATIENCE_S)
 
     def afford(self, spend: Spend) -> None:
         """See `Ledger`."""
@@ -164,7 +159,7 @@ class SQLiteLedger:
 
     @contextmanager
     def _held(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, faults(self._path):
+        with self._lock, _faults(self._path):
             yield self._connection
 
 
@@ -181,7 +176,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise DataError(
             "there is no ledger", where=str(path), remedy="Nothing was paid for here yet, or look elsewhere"
         )
-    with faults(path):
+    with _faults(path):
         # Not "ro": what a killed process has left behind could not be put right then, nor could it be cleared away.
         address = f"{path.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(address, _PATIENCE_S, isolation_level=None, uri=True)) as connection:
@@ -201,19 +196,6 @@ def kept_in(connection: sqlite3.Connection) -> dict[int, str]:
     return {
         number: digest_of(release) for number, release in connection.execute("SELECT number, release FROM releases")
     }
-
-
-@contextmanager
-def faults(path: Path) -> Iterator[None]:
-    """Make what SQLite says of a file a DataError."""
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # what SQLite says of damage can be damaged, too
-        raise DataError(
-            f"the ledger cannot be used: {error}",
-            where=str(path),
-            remedy="Free some space, check its permissions, or restore it; without it nothing may leave",
-        ) from None
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
