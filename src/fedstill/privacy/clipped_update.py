@@ -89,8 +89,9 @@ class ClippedUpdate:
         what = "an update" + (", and whether it was within the clip," if asked.adaptive else "") + " with noise"
         seen = "as the coordinator sees it"
         if self.relies_on_others:
-            others = "" if self._parts(asked) == 1 else f", and {self._parts(asked) - 1} others trusted to add as much"
-            seen = f"as seen in a mean: the coordinator is trusted{others}"
+            others = self._parts(asked) - 1
+            trusted = f", and {others} other{'s' if others > 1 else ''} to add as much" if others else ""
+            seen = f"as seen in a mean: the coordinator is trusted{trusted}"
         return [Spend(Gaussian(least), Unit.PARTICIPANT, f"{what}, {seen}")]
 
     def protect(self, update: Parameters, asked: Asked, spends: Sequence[Spend], noise: Noise) -> Told:
@@ -134,9 +135,9 @@ def clip_to(update: Parameters, clip: float) -> tuple[Mapping[str, Array], bool]
         Where a number is not finite.
     """
     arrays = {name: np.asarray(array, np.float64) for name, array in update.items()}
-    largest = max((float(np.abs(array).max(initial=0)) for array in arrays.values()), default=0.0)
-    if not np.isfinite(largest):
+    if not all(np.isfinite(array).all() for array in arrays.values()):
         raise LearnerError("an update is not finite", remedy="Lower the learning rate")
+    largest = max((float(np.abs(array).max(initial=0)) for array in arrays.values()), default=0.0)
     if largest == 0:
         return arrays, True
     # Over the largest, since squares of large numbers overflow.
