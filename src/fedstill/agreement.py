@@ -21,7 +21,7 @@ from fedstill.errors import ConfigError, FedstillError, WireError
 from fedstill.keep import Kept
 from fedstill.labels import Array
 from fedstill.members import BuildParticipant, MakeModel, Member, make_model
-from fedstill.messages import Kind, Recipe
+from fedstill.messages import PARAMETRIC, Recipe
 from fedstill.models import Model
 from fedstill.privacy.guard import UNGUARDED, Guard, check_recipe, check_unit
 from fedstill.privacy.ledger import Ledger
@@ -30,7 +30,6 @@ from fedstill.sites import View
 from fedstill.tasks.base import Prepared, Task, TransferSet
 
 FORMAT = 1
-PARAMETRIC = (Kind.PARAMETERS, Kind.GRADIENTS)
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +96,8 @@ class Agreement:
         Everything random follows from it, and from a participant's name.
     voices:
         How many take part.
+    quorum:
+        The least number of answers that a round teaches from.
     """
 
     task: Task
@@ -106,6 +107,7 @@ class Agreement:
     rounds: int
     seed: int
     voices: int
+    quorum: int = 1
 
     @property
     def distils(self) -> bool:
@@ -155,7 +157,7 @@ class Agreement:
             )
         check_unit(member.privacy, self.task.units, where)
         public = None if member.privacy.mechanism == UNGUARDED else self.public
-        return Guard(member.privacy, public, self.rounds * len(self.recipes), ledger, noise)
+        return Guard(member.privacy, public, self.rounds * len(self.recipes), ledger, noise, self.quorum)
 
     def build(self, make: MakeModel, prepared: Prepared, guard: Guard | None = None) -> BuildParticipant:
         """How its participant is built."""
@@ -205,7 +207,7 @@ def read_agreement(terms: Terms, transfer: bytes) -> Agreement:
         raise WireError(f"the transfer set does not have the {len(task.features)} columns of the task")
     public = TransferSet(X, X.nbytes, block)
     recipes, voices = tuple(terms.recipes), len(terms.parties)
-    return Agreement(task, public, terms.codec, recipes, terms.rounds, terms.seed, voices)
+    return Agreement(task, public, terms.codec, recipes, terms.rounds, terms.seed, voices, terms.quorum)
 
 
 def write_transfer(transfer: TransferSet) -> bytes:

@@ -23,7 +23,7 @@ from fedstill.energy.grids import show_span
 from fedstill.errors import ConfigError, DataError, FedstillError
 from fedstill.federation import Federation
 from fedstill.members import Member, check_names
-from fedstill.privacy.guard import Privacy
+from fedstill.privacy.guard import HIDES_ALL, Privacy
 from fedstill.privacy.spending import Budget, Unit
 from fedstill.tasks.base import Task
 from fedstill.tasks.forecast import Forecast
@@ -113,7 +113,7 @@ def read_member(table: ParticipantTable, task: Task, folder: Path) -> Member:
 def member_of(table: ParticipantTable, task: Task, data: Any, default: PrivacyTable | None = None) -> Member:
     """A participant as its table says, with its data."""
     said = table.privacy or default or PrivacyTable()
-    usual = Unit.PARTICIPANT if said.mechanism == "label_noise" else Unit(task.units[0])
+    usual = Unit.PARTICIPANT if said.mechanism in HIDES_ALL else Unit(task.units[0])
     budget = Budget(
         math.inf if said.epsilon is None else said.epsilon, said.delta, usual if said.unit is None else Unit(said.unit)
     )

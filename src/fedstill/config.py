@@ -64,7 +64,7 @@ class PrivacyTable(_Table, kw_only=True):
     Attributes
     ----------
     mechanism:
-        "none", "dp_sgd", "committee", "label_noise" or "silent".
+        "none", "dp_sgd", "committee", "label_noise", "clipped_update" or "silent".
     epsilon, delta, unit:
         The budget, for one "reading", "day", "customer" or "participant"; without epsilon there is none.
     options:

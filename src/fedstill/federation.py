@@ -32,7 +32,7 @@ from fedstill.evaluation.summary import build_report
 from fedstill.judging import Conclusion, conclude, failure, notes, outcome, record, store
 from fedstill.members import Member, check_names, common_start
 from fedstill.participant import Participant
-from fedstill.privacy.guard import Guard, simulated_ledger
+from fedstill.privacy.guard import Guard, check_together, simulated_ledger
 from fedstill.privacy.noise import SeededNoise
 from fedstill.round import Closed, Coordinator, Effect, Event, Phase, Plan, QuorumMissed
 from fedstill.sites import Rows
@@ -135,11 +135,12 @@ class Federation:
         chosen = self._chosen(strategy, options or {})
         chosen = chosen if stop_after is None else chosen.scored()
         runs = rounds if chosen.rounds is None else chosen.rounds
-        self.agreement = Agreement(task, self.transfer, codec, chosen.recipes, runs, seed, len(self.members))
+        needed = _quorum(quorum, len(self.members))
+        self.agreement = Agreement(task, self.transfer, codec, chosen.recipes, runs, seed, len(self.members), needed)
         coder = self.agreement.coder
         self.makes = {one.name: self.agreement.make(one) for one in self.members}
         self.strategy = self._ready(chosen)
-        self.plan = self._plan(rounds, quorum, stop_after, math.inf if deadline_s is None else deadline_s)
+        self.plan = self._plan(rounds, needed, stop_after, math.inf if deadline_s is None else deadline_s)
         self.coordinator = Coordinator(self.plan, self.strategy, coder, self.agreement.inputs)
         self.settings = dict(settings) if settings else self._described()
 
@@ -257,19 +258,13 @@ class Federation:
             return chosen
         return replace(chosen, memory=common_start(self.makes, chosen, self.transfer.X.shape[1]))
 
-    def _plan(self, rounds: int, quorum: int | None, stop_after: int | None, deadline_s: float) -> Plan:
+    def _plan(self, rounds: int, quorum: int, stop_after: int | None, deadline_s: float) -> Plan:
         parties = tuple(self.makes)
-        needed = len(parties) // 2 + 1 if quorum is None else quorum
-        if not 1 <= needed <= len(parties):
-            raise ConfigError(
-                f"a quorum of {needed} cannot be met by {len(parties)} participants",
-                where="quorum",
-                remedy=f"Use 1 to {len(parties)}",
-            )
         n_items = len(self.transfer.X)
-        return Plan(parties, self.task.outputs, n_items, rounds, needed, deadline_s, stop_after=stop_after)
+        return Plan(parties, self.task.outputs, n_items, rounds, quorum, deadline_s, stop_after=stop_after)
 
     def _exchange(self, prepared: Mapping[str, Prepared], chance: str = "") -> Exchange:
+        check_together([one.privacy for one in self.members], "privacy")
         builds = {
             one.name: self.agreement.build(self.makes[one.name], prepared[one.name], self._guard(one, chance))
             for one in self.members
@@ -307,6 +302,17 @@ class Federation:
             "items": self.plan.n_items,
             "learners": {party: make.kind for party, make in self.makes.items()},
         }
+
+
+def _quorum(asked: int | None, participants: int) -> int:
+    needed = participants // 2 + 1 if asked is None else asked
+    if not 1 <= needed <= participants:
+        raise ConfigError(
+            f"a quorum of {needed} cannot be met by {participants} participants",
+            where="quorum",
+            remedy=f"Use 1 to {participants}",
+        )
+    return needed
 
 
 def _others(prepared: Mapping[str, Prepared], party: str) -> Rows:

@@ -34,6 +34,8 @@ def flaw_of_release(
         return "its number of rows is not as the recipe asks"
     if recipe.score != np.isfinite(release.score):
         return "its held-out loss is not as the recipe asks"
+    if not (np.isfinite(release.within) if recipe.adaptive else np.isnan(release.within)):
+        return "whether its update was within the clip is not as the recipe asks"
     has_labels, has_sketch, has_parameters = (
         release.labels is not None,
         release.sketch is not None,

@@ -105,6 +105,9 @@ class Release:
         Held-out loss of the model that speaks, where the recipe asks for it; NaN says nothing.
     sketch:
         Sketch of soft labels (see `grouping.sketch`), float32, shape (m,), where the recipe asks for one.
+    within:
+        1 where the update was within an adaptive clip, 0 where it was clipped, with noise or without, where the recipe
+        asks for it; NaN says nothing.
     """
 
     labels: SoftLabels | None = None
@@ -112,3 +115,4 @@ class Release:
     count: int = 0
     score: float = float("nan")
     sketch: Array | None = None
+    within: float = float("nan")

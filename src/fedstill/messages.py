@@ -23,6 +23,10 @@ class Kind(StrEnum):
     """The gradient of the local loss at the shared parameters (FedSGD)."""
 
 
+PARAMETRIC = (Kind.PARAMETERS, Kind.GRADIENTS)
+"""What parameters travel in, or what belongs to them."""
+
+
 class Part(StrEnum):
     """A part of a network's parameters; which ones are its head, the learner says."""
 
@@ -31,6 +35,16 @@ class Part(StrEnum):
     """The output layer."""
     BODY = "body"
     """All but the head: what makes a representation of the inputs."""
+
+
+LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
+"""Clips below and above these are a mistake, or somebody's trick with the precision of numbers."""
+
+
+def check_clip(clip: float) -> None:
+    """Raise ValueError for a clip that cannot be; 0 is none."""
+    if clip != 0 and not LEAST_CLIP <= clip <= MOST_CLIP:
+        raise ValueError(f"clip = {clip} bounds nothing, use {LEAST_CLIP:g} to {MOST_CLIP:g}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,11 @@ class Recipe:
         what it shares goes on from the parameters taught. 0 keeps them as they are.
     home:
         Parameters: the part that never leaves a participant.
+    clip:
+        Parameters, gradients: everybody clips its update (what training has changed, or the gradient) to this L2 norm,
+        and all that is made of the answers is their simple mean. 0: only who wants to clips, as it chooses.
+    adaptive:
+        Such an answer also tells whether its update was within the clip, and a question may name another clip.
     about:
         Distillation: what soft labels are about, the "items" of the transfer set, or the "classes": one row for each,
         the mean of what the model says of the private rows of that class.
@@ -85,6 +104,8 @@ class Recipe:
     proximal: float = 0.0
     tune: int = 0
     home: Part = Part.NONE
+    clip: float = 0.0
+    adaptive: bool = False
     about: Literal["items", "classes"] = "items"
     certainty: Literal["", "hard", "soft"] = ""
     cutoff: float = 0.125
@@ -112,6 +133,11 @@ class Recipe:
             raise ValueError(f"tune = {self.tune} is no number of epochs, use 0 or more")
         if self.home is not Part.NONE and self.release is not Kind.PARAMETERS:
             raise ValueError(f"home = {self.home} needs an exchange of parameters, not of {self.release}")
+        check_clip(self.clip)
+        if self.clip and self.release not in PARAMETRIC:
+            raise ValueError(f"clip = {self.clip} needs an exchange of parameters, not of {self.release}")
+        if self.adaptive and not self.clip:
+            raise ValueError("an adaptive clip needs one to start from")
 
 
 @dataclass(frozen=True)
@@ -119,11 +145,19 @@ class Ask:
     """Train, then release what the recipe says; soft labels are about all items of the transfer set.
 
     A round has one question, number 1; where an algorithm asks some participants on, the next have higher numbers.
+    `clip` takes the place of an adaptive recipe's, so that all who answer have the same; 0 leaves that as it is.
     """
 
     round: int
     recipe: Recipe
     question: int = 1
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a clip that nobody could follow, or that nobody has agreed on."""
+        check_clip(self.clip)
+        if self.clip and not self.recipe.adaptive:
+            raise ValueError("a question names a clip, and its recipe's is not adaptive")
 
 
 @dataclass(frozen=True)

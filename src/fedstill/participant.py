@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from fedstill.grouping.sketch import sketch
 from fedstill.keep import Kept, choose
 from fedstill.labels import Array, Outputs, Parameters, Release, SoftLabels
 from fedstill.learners.base import Learner, Parametric, divide
-from fedstill.messages import Answer, Ask, Kind, Message, Recipe, Refuse, Reply, Teach
+from fedstill.messages import PARAMETRIC, Answer, Ask, Kind, Message, Recipe, Refuse, Reply, Teach
 from fedstill.privacy.base import Work
 from fedstill.privacy.guard import Guard
 from fedstill.sites import Rows, Site, loss
@@ -119,6 +120,19 @@ class Participant:
         """Take up an answer that was given before a restart: asked again, it is sent as it was."""
         self._replies[reply.round, reply.question] = reply
 
+    def retrace(self, ask: Ask) -> None:
+        """Be where a question has left it that was asked before a restart.
+
+        An answer that is remembered was paid for, and is not made again; but what an update left at home is.
+        """
+        if (ask.round, ask.question) not in self._replies:
+            self.handle(ask)
+        elif ask.recipe.release in PARAMETRIC:
+            try:
+                self._trained(ask.recipe)
+            except Exception as error:  # as when it was refused
+                self.notes.append(f"round {ask.round} was not trained for again: {_told(error)}")
+
     def _answer(self, ask: Ask) -> Reply | None:
         """An answer or a refusal that is paid for; None where its owner's budget does not even pay for a refusal."""
         reply, free = self._reply(ask)
@@ -134,9 +148,11 @@ class Participant:
         """What it would say, and whether that says nothing of its data but what is paid for."""
         party, recipe = self.site.party, ask.recipe
         try:
-            work = {Kind.LABELS: self._labels, Kind.SKETCH: self._sketch}.get(recipe.release, self._update)
-            release = work(recipe)
-            return Answer(ask.round, party, self.codec.encode(release), ask.question), self.guard.mechanism is not None
+            if recipe.release in PARAMETRIC:
+                release = self._update(recipe, ask.clip or recipe.clip)
+            else:
+                release = self._sketch(recipe) if recipe.release is Kind.SKETCH else self._labels(recipe)
+            return Answer(ask.round, party, self.codec.encode(release), ask.question), self.guard.pays_for(recipe)
         except BudgetSpent as error:  # which follows from what was spent before, and not from data
             self.notes.append(f"round {ask.round} was refused: {_told(error)}")
             return Refuse(ask.round, party, error.what, ask.question), True
@@ -185,7 +201,24 @@ class Participant:
         rows = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1 / k)
         return SoftLabels.of(np.arange(k), rows, self.outputs.space, counts > 0)
 
-    def _update(self, recipe: Recipe) -> Release:
+    def _update(self, recipe: Recipe, clip: float) -> Release:
+        if self.guard.mechanism is None and not clip:
+            return self._trained(recipe)
+        plain = Release()
+        start = self._start(recipe).parameters() if recipe.release is Kind.PARAMETERS else {}
+        start = {name: np.asarray(array, np.float64) for name, array in start.items()}
+
+        def work() -> Parameters:
+            nonlocal plain
+            plain = self._trained(recipe)
+            return {name: array - start.get(name, 0.0) for name, array in plain.parameters.items()}
+
+        told = self.guard.update(recipe, clip, work)
+        parameters = {name: start.get(name, 0.0) + array for name, array in told.update.items()}
+        return replace(plain, parameters=parameters, within=told.within)
+
+    def _trained(self, recipe: Recipe) -> Release:
+        """Parameters after training, or the gradient, with nothing done to them."""
         model, train = self._start(recipe), self.site.without(WATCHED)
         common = model.parameters()
         try:

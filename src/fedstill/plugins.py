@@ -31,6 +31,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "comet": "fedstill.algorithms.comet:comet",
         "served": "fedstill.algorithms.served:served",
         "fedavg": "fedstill.algorithms.fedavg:fedavg",
+        "dp_fedavg": "fedstill.algorithms.dp_fedavg:dp_fedavg",
         "fedprox": "fedstill.algorithms.fedprox:fedprox",
         "fedper": "fedstill.algorithms.fedper:fedper",
         "clustered": "fedstill.algorithms.clustered:clustered",
@@ -57,6 +58,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "opacus": "fedstill.privacy.opacus:NetworkDPSGD",
         "committee": "fedstill.privacy.committee:PrivateCommittee",
         "label_noise": "fedstill.privacy.label_noise:LabelNoise",
+        "clipped_update": "fedstill.privacy.clipped_update:ClippedUpdate",
         "silent": "fedstill.privacy.silent:Silent",
     },
     "codecs": {

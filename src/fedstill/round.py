@@ -370,7 +370,7 @@ class Coordinator:
         return (*teach, Send(party, self._question(state))) if open_for_it else teach
 
     def _question(self, state: State) -> Ask:
-        return Ask(state.round, self._recipe(state), state.question)
+        return Ask(state.round, self._recipe(state), state.question, self.strategy.clip(state.memory))
 
     def _recipe(self, state: State) -> Recipe:
         further = self.strategy.follow_up

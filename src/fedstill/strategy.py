@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedstill.labels import Array, Outputs, Parameters, Party, Release, SoftLabels, Space
-from fedstill.messages import Kind, Recipe
+from fedstill.messages import PARAMETRIC, Kind, Recipe
 
 Aggregate = Callable[[Sequence[SoftLabels], Array], SoftLabels]
 """Many voices and their weights, shape (K,), to one teacher."""
@@ -111,6 +111,11 @@ Audience = Callable[[Ballot], Lesson]
 """Who learns what from whom."""
 
 
+def _no_clip(memory: Any) -> float:
+    del memory
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Strategy:
     """An algorithm.
@@ -132,6 +137,8 @@ class Strategy:
     follow_up:
         What those are asked to do whom a lesson asks on; None: a round has one question. So all that can leave a site
         is known before a run.
+    clip:
+        The clip of the next question, from what is remembered, where the recipe is adaptive; 0: the recipe's own.
     """
 
     name: str
@@ -141,6 +148,7 @@ class Strategy:
     rounds: int | None = field(default=None, kw_only=True)
     pooled: bool = field(default=False, kw_only=True)
     follow_up: Recipe | None = field(default=None, kw_only=True)
+    clip: Callable[[Any], float] = field(default=_no_clip, kw_only=True)
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -155,7 +163,7 @@ class Strategy:
     @property
     def parametric(self) -> bool:
         """Whether parameters or gradients travel, so that all models must start alike."""
-        return any(recipe.release in (Kind.PARAMETERS, Kind.GRADIENTS) for recipe in self.recipes)
+        return any(recipe.release in PARAMETRIC for recipe in self.recipes)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]] | None:

@@ -6,10 +6,19 @@ import asyncio
 import json
 
 import pytest
-from offices import RECIPE, FakeLink, Office, fedstill
+from offices import NOW, RECIPE, TRANSFER, FakeLink, Office, fedstill, signer, terms
 
+from fedstill import wire
 from fedstill.agent import taking_part
-from fedstill.messages import Answer, Ask, Refuse
+from fedstill.agent.limits import Rules
+from fedstill.agent.worker import Contract, Worker
+from fedstill.agreement import read_agreement, write_transfer
+from fedstill.codecs.raw import Raw
+from fedstill.labels import Release
+from fedstill.messages import Answer, Ask, Kind, Part, Recipe, Refuse, Teach
+from fedstill.privacy.durable import SQLiteLedger
+from fedstill.privacy.spending import Gaussian
+from fedstill.service.store.blobs import Blobs
 
 pytest.importorskip("dp_accounting")
 PRIVATE = {"mechanism": "dp_sgd", "epsilon": 2.0, "options": {"steps": 5}}
@@ -90,3 +99,38 @@ def test_a_table_that_cannot_be_is_named(office: Office, link: FakeLink, table: 
     assert told.code == 2
     assert why in told.err
     assert "Traceback" not in told.err
+
+
+def test_updates_are_paid_for_once_however_often_it_restarts(office: Office) -> None:
+    """Parameters are trained for again after each restart; what was sent is not bought again."""
+    recipe = Recipe(Kind.PARAMETERS, epochs=1, clip=0.5, adaptive=True, home=Part.HEAD)
+    office.terms = terms(recipes=(recipe,), strategy="dp_fedavg")
+    hidden = {"learner": "mlp", "options": {"hidden": [3], "epochs": 1}}
+    home = office.home(**hidden, privacy={"mechanism": "clipped_update", "epsilon": 8.0})
+    agreement = read_agreement(office.terms, write_transfer(TRANSFER))
+    member = home.member(agreement.task)
+
+    def worker() -> Worker:
+        contract = Contract(office.terms, office.digest, agreement, office.ann, signer())
+        ledger = SQLiteLedger(home.ledger_path, "ann", member.privacy.budget, lambda: NOW)
+        blobs = Blobs(office.folder / "payloads", 2**24)
+        return Worker(contract, member, office.journal(), ledger, blobs, lambda: NOW, Rules())
+
+    start = agreement.make(member)(seed=recipe.seed).initialise(2).parameters()
+    taught = Raw().encode(Release(parameters={name: start[name] for name in start if not name.endswith("_1")}))
+    messages = [Ask(1, recipe), Teach(1, recipe, taught), Ask(2, recipe, clip=0.25), Teach(2, recipe, taught)]
+    for number, message in enumerate([*messages, Ask(3, recipe, clip=0.2)], 1):
+        worker().handle(office.parcel(number, message))
+    replies = [wire.decode(payload) for _, payload in worker().unposted()]
+    assert [type(reply) for reply in replies] == [Answer] * 3
+    paid = [entry.spend for entry in _entries(home) if isinstance(entry.spend.event, Gaussian)]
+    assert [spend.unit for spend in paid] == ["participant"] * 3
+    assert json.loads(fedstill("ledger", "verify", home.folder, "--json").out)
+
+
+def test_a_dry_run_shows_all_that_is_told_of_an_update(office: Office, link: FakeLink) -> None:
+    office.terms = terms(recipes=(Recipe(Kind.PARAMETERS, epochs=1, clip=0.5, adaptive=True),), strategy="dp_fedavg")
+    office.home(privacy={"mechanism": "clipped_update", "epsilon": 8.0})
+    told = fedstill("participant", "dry-run", office.folder / "ann")
+    assert told.code == 0, told.err
+    assert "whether your update was within the clip: " in told.out

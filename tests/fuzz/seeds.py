@@ -13,7 +13,7 @@ from fedstill import config, wire
 from fedstill.agreement import read_terms
 from fedstill.codecs.raw import Raw
 from fedstill.labels import Outputs, Release, SoftLabels, Space
-from fedstill.messages import Answer, Ask, Recipe, Refuse, Teach
+from fedstill.messages import Answer, Ask, Kind, Recipe, Refuse, Teach
 from fedstill.service.clerk import Bell
 from fedstill.service.consortium import Consortium
 from fedstill.service.founding import found
@@ -41,6 +41,7 @@ def releases() -> list[bytes]:
             Release(labels=plain),
             Release(labels=weighted, count=12, score=0.25),
             Release(parameters=parameters, count=5),
+            Release(parameters=parameters, within=0.5),
             Release(sketch=np.arange(4, dtype=np.float32)),
             Release(),
         )
@@ -50,7 +51,8 @@ def releases() -> list[bytes]:
 def messages() -> list[bytes]:
     recipe, release = Recipe(share=0.25, certainty="hard"), releases()[0]
     replies = (Answer(1, "a", release), Refuse(1, "a", "ValueError", 2))
-    return [wire.encode(one) for one in (Ask(1, recipe), Teach(1, recipe, release), *replies)]
+    clipped = Ask(2, Recipe(Kind.PARAMETERS, clip=1.0, adaptive=True), clip=0.5)
+    return [wire.encode(one) for one in (Ask(1, recipe), clipped, Teach(1, recipe, release), *replies)]
 
 
 @cache

@@ -93,6 +93,7 @@ def show(reply: Answer, agreement: Agreement, folder: Path) -> dict[str, Any]:
         "content": _content(release),
         "rows_told": release.count or None,
         "loss_told": None if np.isnan(release.score) else release.score,
+        "within_clip_told": None if np.isnan(release.within) else release.within,
     }
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_table(release, agreement.task.outputs.columns))

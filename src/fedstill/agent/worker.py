@@ -217,7 +217,7 @@ class Worker:
             raise DataError("a draft is no answer", where="journal", remedy="Restore the participant's folder")
         return reply
 
-    def _reply(self, message: Ask | Teach) -> Reply | None:
+    def _reply(self, message: Ask | Teach, *, again: bool = False) -> Reply | None:
         if message.recipe not in self.contract.terms.recipes:
             if isinstance(message, Teach):
                 raise WireError("a teacher comes with a recipe that the terms do not name")
@@ -225,6 +225,9 @@ class Worker:
             return self._in_words(Refuse(message.round, self._party, why, message.question))
         # With one thread models are the same, byte for byte, on every machine of a kind.
         with self.threads.held():
+            if again and isinstance(message, Ask):
+                self.participant.retrace(message)
+                return None
             return self.participant.handle(message)
 
     def _in_words(self, refusal: Refuse) -> Refuse:
@@ -267,15 +270,15 @@ class Worker:
     def _remember(self, past: Sequence[Received]) -> None:
         """Be where the journal ends."""
         self.participant.losses.update({one.round: one.loss for one in past if one.loss is not None})
-        for one in self._needed(past):
-            message = self.stored(one.digest)
-            if isinstance(message, Ask | Teach):
-                self._reply(message)
         drafted = [draft.digest for draft in self.journal.drafts()]
         for digest in (*drafted, *(sent.digest for sent in self.journal.sent())):  # which say what became of drafts
             reply = self.stored(digest)
             if isinstance(reply, Answer | Refuse):
                 self.participant.remember(reply)
+        for one in self._needed(past):
+            message = self.stored(one.digest)
+            if isinstance(message, Ask | Teach):
+                self._reply(message, again=True)
 
     @property
     def _forgets_asks(self) -> bool:

@@ -208,7 +208,12 @@ def _once(observe: Callable[[str], None]) -> Callable[[str], None]:
 
 def _tell_release(told: dict[str, Any], out: Path) -> None:
     click.echo(f"  round {told['round']}, question {told['question']}: {told['content']}, {told['bytes']} bytes")
-    for key, words in (("rows_told", "the number of your rows"), ("loss_told", "the held-out loss of your model")):
+    besides = {
+        "rows_told": "the number of your rows",
+        "loss_told": "the held-out loss of your model",
+        "within_clip_told": "whether your update was within the clip",
+    }
+    for key, words in besides.items():
         if told[key] is not None:
             click.echo(f"  and {words}: {told[key]}")
     click.echo("  in a signed letter with your participant's name, the time, the size and the SHA-256")

@@ -28,6 +28,7 @@ def _all(recipe: Recipe, n_items: int, n_inputs: int, n_classes: int) -> str:
     things += ["how dense its own rows are at each item, as weights"] if recipe.certainty else []
     things += ["the number of its rows"] if recipe.count else []
     things += ["the held-out loss of its model"] if recipe.score else []
+    things += ["whether its update was within the clip"] if recipe.adaptive else []
     return ", ".join(things[:-1]) + " and " + things[-1] if len(things) > 1 else things[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,6 +33,8 @@ class Raw:
         }
         if release.sketch is not None:
             arrays["sketch"] = np.asarray(release.sketch, "<f4")
+        if not math.isnan(release.within):
+            arrays["within"] = np.asarray(release.within, "<f4")
         labels = release.labels
         if labels is not None:
             arrays["values"] = labels.values
@@ -51,10 +54,15 @@ class Raw:
         sketch = arrays.pop("sketch", None)
         if sketch is not None and (sketch.ndim != 1 or sketch.dtype.str != "<f4"):
             raise WireError("a sketch needs a row of values, float32")
+        within = arrays.pop("within", None)
+        if within is not None and (within.ndim or within.dtype.str != "<f4" or np.isnan(within)):
+            raise WireError("whether an update was within the clip is one number, float32")
         labels = None if header.space is None else self._labels(header.space, arrays)
         if arrays:
             raise WireError(f"an array '{next(iter(arrays))[:40]}' has no place in a release")
-        return Release(labels=labels, parameters=parameters, count=header.count, score=header.score, sketch=sketch)
+        return Release(
+            labels, parameters, header.count, header.score, sketch, math.nan if within is None else float(within)
+        )
 
     @staticmethod
     def _labels(space: Space, arrays: dict[str, Array]) -> SoftLabels:

@@ -68,7 +68,7 @@ class DPSGD:
         steps: int = 80,
         rate: float = 1.0,
         clip: float = 0.1,
-        learning_rate: float = 1.0,
+        learning_rate: float = 2.0,
         components: int = 24,
         share: float = 0.05,
     ) -> None:

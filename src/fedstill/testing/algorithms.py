@@ -67,7 +67,8 @@ def release(recipe: Recipe, outputs: Outputs, seed: int, weight: Array | None = 
         told = sketch(beliefs(outputs, seed, weight), recipe.sketch, recipe.seed)
         return Release(sketch=told, count=count, score=score)
     drawn = {name: random.normal(size=array.shape).astype(np.float32) for name, array in start(recipe).items()}
-    return Release(parameters=drawn, count=count, score=score)
+    within = float(random.integers(2)) if recipe.adaptive else float("nan")
+    return Release(parameters=drawn, count=count, score=score, within=within)
 
 
 def votes(strategy: Strategy, outputs: Outputs, parties: Sequence[Party] = PARTIES) -> Ballot:

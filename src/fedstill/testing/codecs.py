@@ -48,6 +48,7 @@ RELEASES = {
     "told": Release(_labels(Space.PROBABILITIES, 2), count=2**40, score=0.25),
     "parameters": Release(parameters=_PARAMETERS),
     "sketch": Release(sketch=np.array([-1.5, 0, 3e7, 0.25], "f4"), score=0.5),
+    "within a clip": Release(parameters=_PARAMETERS, within=-1.75),
     "nothing": Release(),
 }
 """What every codec has to carry."""
@@ -78,6 +79,7 @@ class CodecContract:
         back = codec.decode(codec.encode(release))
         assert (back.count, math.isnan(back.score)) == (release.count, math.isnan(release.score))
         assert math.isnan(release.score) or back.score == release.score
+        assert math.isnan(back.within) if math.isnan(release.within) else back.within == release.within
         assert set(back.parameters) == set(release.parameters)
         for name, array in release.parameters.items():
             assert back.parameters[name].shape == array.shape

@@ -7,7 +7,7 @@ A module of tests derives a class and says how to make the mechanism::
             return Mine()
 
 What a mechanism bounds, and that its noise is as large as it says, its own tests have to show: `Recorded` counts the
-noise that it drew.
+noise that it drew. Of an `UpdateMechanism` both are here, in `UpdateMechanismContract`.
 """
 # ruff: noqa: S101 - these are tests, although they are shipped
 
@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 from fedstill import wire
+from fedstill.errors import LearnerError
 from fedstill.flaws import flaw_of_labels
-from fedstill.labels import Array, Outputs, SoftLabels
+from fedstill.labels import Array, Outputs, Parameters, SoftLabels
 from fedstill.learners.networks import Linear
-from fedstill.privacy.base import Mechanism, Work
+from fedstill.privacy.base import Asked, Mechanism, UpdateMechanism, Work, multiplier_of
 from fedstill.privacy.noise import SeededNoise
 from fedstill.privacy.pricing import epsilon
 from fedstill.privacy.spending import Budget, Gaussian, Unit, counted
@@ -188,3 +189,106 @@ class MechanismContract:
             for spend in self.make().spends(work(outputs), Budget(2.0, unit=unit), []):
                 assert spend.unit in (unit, Unit.PARTICIPANT)
                 assert spend.what
+
+
+_RANDOM = np.random.default_rng(11)
+UPDATES: dict[str, Parameters] = {
+    "nothing": {"w": np.zeros((2, 3)), "b": np.zeros(3)},
+    "short": {"w": np.full((2, 3), 1e-3), "b": np.zeros(3)},
+    "long": {"w": 1e3 * _RANDOM.normal(size=(2, 3)), "b": _RANDOM.normal(size=3).astype("f4")},
+    "one number": {"w": np.zeros((2, 3)), "b": np.array([0, -7e4, 0])},
+    "vast": {"w": np.full((2, 3), 1e300), "b": np.full(3, -1e300)},
+    "tiny": {"w": np.full((2, 3), 1e-310), "b": np.full(3, -5e-324)},
+    "of one": {"s": np.array(-3.0)},
+}
+"""What training might have changed."""
+ASKED = {
+    "fixed": Asked(0.5, False, 3, 5),
+    "adaptive": Asked(0.5, True, 3, 5),
+    "quorum of one": Asked(20.0, True, 10, 1),
+}
+
+
+def length(update: Parameters) -> float:
+    """L2 norm over all arrays."""
+    return float(np.sqrt(sum(float(np.sum(np.asarray(array, np.float64) ** 2)) for array in update.values())))
+
+
+class UpdateMechanismContract:
+    """What every mechanism for updates keeps to. Derive, and override `make`."""
+
+    def make(self) -> UpdateMechanism:
+        """The mechanism."""
+        raise NotImplementedError
+
+    @pytest.fixture(params=ASKED)
+    def asked(self, request: pytest.FixtureRequest) -> Asked:
+        """Each exchange in turn."""
+        return ASKED[request.param]
+
+    @pytest.mark.parametrize("budget", [Budget(1.0), Budget(8.0, 1e-6)], ids=["little", "much"])
+    def test_all_answers_stay_within_the_budget_and_use_it(self, asked: Asked, budget: Budget) -> None:
+        """For the participant as a whole; nor is any of it wasted."""
+        spends = self.make().spends(asked, budget, [])
+        assert all(spend.unit is Unit.PARTICIPANT and spend.what for spend in spends)
+        assert 0.95 * budget.epsilon < epsilon([one.event for one in spends] * asked.answers, budget.delta)
+        assert epsilon([one.event for one in spends] * asked.answers, budget.delta) <= budget.epsilon
+
+    @pytest.mark.parametrize("name", UPDATES)
+    def test_without_noise_no_update_is_beyond_the_clip(self, asked: Asked, name: str) -> None:
+        """Whatever it was; and it keeps its direction, its names and its shapes."""
+        mechanism, update = self.make(), UPDATES[name]
+        told = mechanism.protect(update, asked, mechanism.spends(asked, Budget(2.0), []), Recorded(scale=0.0)).update
+        assert {key: array.shape for key, array in told.items()} == {key: np.shape(one) for key, one in update.items()}
+        assert length(told) <= asked.clip * (1 + 1e-9)
+        for key, array in told.items():
+            assert np.isfinite(array).all()
+            assert (np.sign(array) == np.sign(update[key])).all()
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_an_update_that_is_not_finite_is_refused(self, asked: Asked, value: float) -> None:
+        """Noise would not hide it."""
+        mechanism, update = self.make(), {"w": np.zeros(3), "b": np.array([1.0, value])}
+        with pytest.raises(LearnerError, match="not finite"):
+            mechanism.protect(update, asked, mechanism.spends(asked, Budget(2.0), []), SeededNoise(0))
+
+    def test_whether_it_was_within_is_told_where_it_is_asked_for(self, asked: Asked) -> None:
+        """Before the noise it is 1 or 0."""
+        mechanism = self.make()
+        spends = mechanism.spends(asked, Budget(2.0), [])
+        told = [
+            mechanism.protect({"w": np.array([far])}, asked, spends, Recorded(scale=0.0)).within
+            for far in (0.99 * asked.clip, 1.01 * asked.clip)
+        ]
+        np.testing.assert_array_equal(told, [1, 0] if asked.adaptive else [np.nan, np.nan])
+
+    def test_the_noise_is_as_large_as_its_price_says(self, asked: Asked) -> None:
+        """Two updates lie 2 clips apart at most, and whether they were within 1; all that a price counts on is there.
+
+        What relies on others counts on the noise of a quorum but for one, who looks and takes its own off.
+        """
+        mechanism, n = self.make(), 20_000
+        (spend,) = mechanism.spends(asked, Budget(2.0), [])
+        update = mechanism.protect({"w": np.zeros(n)}, asked, [spend], SeededNoise(3)).update["w"]
+        parts = max(asked.quorum - 1, 1) if mechanism.relies_on_others else 1
+        apart = (2 * asked.clip) ** 2 / (parts * float(np.var(update)))
+        if asked.adaptive:
+            noise = SeededNoise(4)
+            bits = [mechanism.protect({}, asked, [spend], noise).within for _ in range(n)]
+            apart += 1 / (parts * float(np.var(bits)))
+        assert abs(apart * multiplier_of(spend) ** 2 - 1) < 8 / np.sqrt(2 * n)
+
+    def test_every_number_has_noise_of_its_own(self, asked: Asked) -> None:
+        """No two of a release are alike, nor those of two releases."""
+        mechanism, noise = self.make(), Recorded(1)
+        spends = mechanism.spends(asked, Budget(2.0), [])
+        one, other = (mechanism.protect(UPDATES["nothing"], asked, spends, noise) for _ in range(2))
+        numbers = [*(array for told in (one, other) for array in told.update.values())]
+        seen = np.concatenate([np.ravel(array) for array in numbers] + [[one.within, other.within]])
+        seen = seen[np.isfinite(seen)]
+        assert len(set(seen.tolist())) == len(seen) == noise.drawn
+
+    def test_it_can_be_copied(self) -> None:
+        """As a pool of workers needs it."""
+        mechanism = self.make()
+        assert vars(copy.deepcopy(mechanism)) == vars(mechanism)
