@@ -26,7 +26,7 @@ LAYERS = (
     {"models", "members"},
     {"judging", "agreement"},
     {"federation"},
-    {"assemble", "contributing"},
+    {"assemble", "contributing", "attacks"},
     {"service"},
     {"agent"},
     {"cli"},

@@ -1,0 +1,147 @@
+"""How many days a gradient must sum over before it hides each of them.
+
+The literature on gradient inversion attacks small batches; a run of this package puts all rows into one gradient. This
+says what lies between: for the same participants and the same untrained network, the gradient of the rows of some days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from fedstill.attacks.hidden import Blocks, clipped
+from fedstill.attacks.inversion import slopes, steady, unmixed
+from fedstill.attacks.reconstruction import Attack, Makes, World, direct, guesses
+from fedstill.attacks.scoring import HINDSIGHT, Reconstruction, Trial, judged
+from fedstill.attacks.sights import Said
+from fedstill.labels import Array, Party, Release
+from fedstill.learners.base import Parametric
+from fedstill.messages import Kind, Recipe
+from fedstill.tasks.base import Prepared, Task, TransferSet
+
+SIZES = (1, 7, 28, None)
+REPEATS = 4
+"""Batches of each participant, unless fewer hold the days that are asked for."""
+MOST_SOURCES = 64
+"""Above so many blocks in a batch nothing is unmixed."""
+
+
+@dataclass(frozen=True)
+class BatchPoint:
+    """What is read of days when a gradient sums over so many of them."""
+
+    batch: int
+    found: Reconstruction
+
+
+def batch_curve(
+    prepared: Mapping[Party, Prepared],
+    transfer: TransferSet,
+    task: Task,
+    makes: Makes,
+    *,
+    seed: int,
+    start: int = 0,
+    sizes: Sequence[int | None] = SIZES,
+    days: int = 40,
+) -> tuple[BatchPoint, ...]:
+    """Attack one gradient of the untrained common model, over more and more days.
+
+    Days of a batch follow each other; rows of a table are drawn. Attacks are those through the first layer, and
+    unmixing, whose components are matched with the truth and which is therefore shown beside and never chosen.
+
+    Parameters
+    ----------
+    prepared, transfer, task, makes, days:
+        See `reconstruct`.
+    seed:
+        Draws batches and resamples.
+    start:
+        Seed of the common start, `Recipe.seed`.
+    sizes:
+        Days (or rows) in a batch; None: all that a participant learns from.
+
+    Returns
+    -------
+    One point a size; none where fewer than two participants have models with a gradient.
+    """
+    f = len(task.features)
+    models = {}
+    for party in sorted(prepared):
+        model = makes[party](seed=start)
+        if isinstance(model, Parametric):
+            models[party] = model.initialise(f)
+    if len(models) < 2:
+        return ()
+    world = World.of({party: prepared[party] for party in models}, transfer, task, parametric=True)
+    fewest = min(len(blocks) for blocks in world.blocks.values())
+    counts = sorted({fewest if size is None else min(size, fewest) for size in sizes})
+    rng = np.random.default_rng(seed)
+    return tuple(BatchPoint(count, judged(_trials(world, models, count, days, start, rng), rng)) for count in counts)
+
+
+def _trials(
+    world: World,
+    models: Mapping[Party, Parametric],
+    count: int,
+    days: int,
+    start: int,
+    rng: np.random.Generator,
+) -> dict[Party, Trial]:
+    """Batches of so many blocks of each participant, and what is made of their gradients."""
+    repeats = max(1, min(REPEATS, days // count))
+    drawn = {party: [_batch(world.blocks[party], count, rng) for _ in range(repeats)] for party in models}
+    said = {party: [_gradient(models[party], batch, start) for batch in drawn[party]] for party in models}
+    other = dict(zip(models, [*list(models)[1:], next(iter(models))], strict=True))
+    attacks = {**direct(world), f"unmixed, matched {HINDSIGHT}": _unmixing(world, rng)}
+    asked = np.sort(rng.choice(count, min(count, days), replace=False))
+    trials = {}
+    for party in models:
+        parts = [
+            (batch, *(guesses(attacks, party, said[who][i], batch) for who in (party, other[party])))
+            for i, batch in enumerate(drawn[party])
+        ]
+        names = set.intersection(*(set(told) for _, *both in parts for told in both))
+        trials[party] = Trial(
+            np.vstack([batch.truth[asked] for batch, _, _ in parts]),
+            np.vstack([world.guess(party, party, batch)[asked] for batch, _, _ in parts]),
+            {name: np.vstack([own[name][asked] for _, own, _ in parts]) for name in names},
+            {name: np.vstack([others[name][asked] for _, _, others in parts]) for name in names},
+        )
+    return trials
+
+
+def _batch(blocks: Blocks, count: int, rng: np.random.Generator) -> Blocks:
+    """So many days that follow each other, or rows of a table."""
+    if len(blocks) == len(blocks.X):
+        return blocks.some(count, rng)
+    first = int(rng.integers(len(blocks) - count + 1))
+    return blocks.take(np.arange(first, first + count))
+
+
+def _gradient(model: Parametric, batch: Blocks, start: int) -> tuple[Said, ...]:
+    """The answer of one who has these rows alone."""
+    recipe = Recipe(release=Kind.GRADIENTS, seed=start)
+    return (Said(1, Release(parameters=model.gradient(batch.X, batch.y)), model.parameters(), recipe),)
+
+
+def _unmixing(world: World, rng: np.random.Generator) -> Attack:
+    def attack(party: Party, said: Sequence[Said], blocks: Blocks) -> Array | None:
+        table = slopes(said, blocks.X.shape[1])
+        if table is None or len(blocks) > MOST_SOURCES:
+            return None
+        same = steady([one for other, one in world.blocks.items() if other != party])
+        found = unmixed(table, same, len(blocks), rng)
+        if found is None:
+            return None
+        private = clipped(found[:, blocks.columns.private])
+        gap = ((blocks.truth[:, None] - private) ** 2).mean(axis=2)
+        guess = np.empty_like(blocks.truth)
+        rows, columns = linear_sum_assignment(gap)
+        guess[rows] = private[columns]
+        return guess
+
+    return attack

@@ -1,0 +1,209 @@
+"""How near guesses of private columns come: against the best guess that needs no release, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedstill.evaluation.bootstrap import interval
+from fedstill.labels import Array, Party
+
+RESAMPLES = 1000
+HINDSIGHT = "in hindsight"
+"""How the name of an attack ends that looks at the truth to put its guesses in order: shown, never chosen."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % bootstrap interval over participants and days; None where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Guesses of one participant's blocks; arrays have shape (d, q), d the same for all participants.
+
+    Attributes
+    ----------
+    truth, prior:
+        What there is, and the best guess without a release.
+    guesses:
+        By attack, from the participant's own release.
+    unrelated:
+        By attack, from the release of another participant.
+    """
+
+    truth: Array
+    prior: Array
+    guesses: Mapping[str, Array]
+    unrelated: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attack by itself: the mean ratio of errors, and the same from an unrelated participant's release."""
+
+    ratio: Estimate
+    floor: Estimate
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What an attacker reads of private columns.
+
+    A ratio is a mean squared error of guesses over that of the best guess without a release: 1 has learned nothing, 0 is
+    exact.
+
+    Attributes
+    ----------
+    mean:
+        Ratio over a participant's days, mean over participants.
+    median:
+        Median of the ratios of single days.
+    correlation:
+        Mean over days of the correlation of guess and truth, less that of the prior and the truth.
+    floor:
+        As `mean`, with everything the same but that the release is another participant's: what is above it is due to the
+        release.
+    chosen:
+        The attack on each participant: the one, and the trust in it, that does best on all others, whose data the
+        attacker is taken to have.
+    attacks:
+        Each attack by itself; the lowest is the attacker's best in hindsight.
+    participants, days:
+        How many were attacked, and how many days (or rows) of each.
+    prior_error:
+        Mean squared error of the prior, in units of the variance over the transfer set.
+    """
+
+    mean: Estimate
+    median: Estimate
+    correlation: Estimate
+    floor: Estimate
+    chosen: Mapping[Party, str]
+    attacks: Mapping[str, Attempt]
+    participants: int
+    days: int
+    prior_error: float
+
+
+def judged(trials: Mapping[Party, Trial], rng: np.random.Generator) -> Reconstruction:
+    """What the attacks on two participants or more come to."""
+    names = sorted(set.intersection(*(set(one.guesses) for one in trials.values())))
+    chosen = {party: _choice(trials, party, names) for party in trials}
+    alone = {name: {party: (name, _trust(trials, party, name)) for party in trials} for name in names}
+    prior = _table(trials, {party: one.prior for party, one in trials.items()})
+    errors = _table(trials, _weighed(trials, chosen))
+    gains = _gains(trials, _weighed(trials, chosen))
+
+    def ratio(weighed: Mapping[Party, Array]) -> Estimate:
+        return _estimate(_mean_ratio, (_table(trials, weighed), prior), rng)
+
+    return Reconstruction(
+        mean=_estimate(_mean_ratio, (errors, prior), rng),
+        median=_estimate(_median_ratio, (errors, prior), rng),
+        correlation=_estimate(_mean, (gains,), rng),
+        floor=ratio(_weighed(trials, chosen, unrelated=True)),
+        chosen={party: name or "prior" for party, (name, _) in chosen.items()},
+        attacks={
+            name: Attempt(ratio(_weighed(trials, how)), ratio(_weighed(trials, how, unrelated=True)))
+            for name, how in alone.items()
+        },
+        participants=len(trials),
+        days=prior.shape[1],
+        prior_error=float(prior.mean()),
+    )
+
+
+Choice = tuple[str, float]
+"""An attack, and how far its guess is followed from the prior on, 0 to 1."""
+
+
+def _trust(trials: Mapping[Party, Trial], target: Party, name: str) -> float:
+    """How far to follow an attack on the target: the best for the others, each counting alike."""
+    with_guess = without = 0.0
+    for party, one in trials.items():
+        size = float(((one.truth - one.prior) ** 2).sum())
+        if party != target and size > 0:
+            step = one.guesses[name] - one.prior
+            with_guess += float((step * (one.truth - one.prior)).sum()) / size
+            without += float((step**2).sum()) / size
+    return min(max(with_guess / without, 0.0), 1.0) if without > 0 else 0.0
+
+
+def _choice(trials: Mapping[Party, Trial], target: Party, names: Sequence[str]) -> Choice:
+    """The attack that does best on the others, and how far to follow it; none where none does better than the prior."""
+    others = {party: one for party, one in trials.items() if party != target}
+    prior = _table(others, {party: one.prior for party, one in others.items()})
+    best, least = ("", 0.0), 1.0
+    for name in names:
+        if name.endswith(HINDSIGHT):
+            continue
+        how = name, _trust(trials, target, name)
+        ratio = _mean_ratio(_table(others, _weighed(others, dict.fromkeys(others, how))), prior)
+        if ratio < least:
+            best, least = how, ratio
+    return best
+
+
+def _weighed(
+    trials: Mapping[Party, Trial], how: Mapping[Party, Choice], *, unrelated: bool = False
+) -> dict[Party, Array]:
+    """The guesses that come of choices."""
+    found = {}
+    for party, one in trials.items():
+        name, trust = how[party]
+        guess = (one.unrelated if unrelated else one.guesses)[name] if name else one.prior
+        found[party] = one.prior + trust * (guess - one.prior)
+    return found
+
+
+def _table(trials: Mapping[Party, Trial], guesses: Mapping[Party, Array]) -> Array:
+    """Mean squared error of each participant's days, shape (K, d)."""
+    return np.stack([((guesses[party] - one.truth) ** 2).mean(axis=1) for party, one in trials.items()])
+
+
+def _gains(trials: Mapping[Party, Trial], guesses: Mapping[Party, Array]) -> Array:
+    """Correlation of guess and truth less that of prior and truth, of each participant's days, shape (K, d)."""
+    return np.stack(
+        [
+            _correlations(guesses[party], one.truth) - _correlations(one.prior, one.truth)
+            for party, one in trials.items()
+        ]
+    )
+
+
+def _correlations(guess: Array, truth: Array) -> Array:
+    """Correlation along each row, (d,); 0 where a row does not vary."""
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in (guess, truth))
+    size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), size, out=np.zeros(len(size)), where=size > 1e-12)
+
+
+def _mean_ratio(errors: Array, prior: Array) -> float:
+    total = prior.sum(axis=1)
+    ratios = np.divide(errors.sum(axis=1), total, out=np.ones(len(total)), where=total > 0)
+    return float(ratios.mean())
+
+
+def _median_ratio(errors: Array, prior: Array) -> float:
+    return float(np.median(np.divide(errors, prior, out=np.ones_like(prior), where=prior > 0)))
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean())
+
+
+def _estimate(figure: Callable[..., float], tables: Sequence[Array], rng: np.random.Generator) -> Estimate:
+    """A figure of tables (K, d), with an interval from drawing participants, and then days of each."""
+    k, d = tables[0].shape
+    draws = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        who, when = rng.integers(0, k, size=(k, 1)), rng.integers(0, d, size=(k, d))
+        draws[i] = figure(*(table[who, when] for table in tables))
+    return Estimate(figure(*tables), *interval(draws))
