@@ -325,7 +325,7 @@ def trials(error, random, names=("attack",)):
     def one():
         truth = random.normal(size=(30, 12))
         guess = {name: truth + error * random.normal(size=truth.shape) for name in names}
-        return Trial(truth, truth + random.normal(size=truth.shape), guess, {name: 0 * truth for name in names})
+        return Trial(truth, truth + random.normal(size=truth.shape), guess, dict.fromkeys(names, 0 * truth))
 
     return {party: one() for party in "abcd"}
 

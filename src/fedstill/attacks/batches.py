@@ -100,16 +100,15 @@ def _trials(
     asked = np.sort(rng.choice(count, min(count, days), replace=False))
     trials = {}
     for party in models:
-        parts = [
-            (batch, *(guesses(attacks, party, said[who][i], batch) for who in (party, other[party])))
-            for i, batch in enumerate(drawn[party])
-        ]
-        names = set.intersection(*(set(told) for _, *both in parts for told in both))
+        own, unrelated = (
+            [guesses(attacks, party, told, batch) for told, batch in zip(said[who], drawn[party], strict=True)]
+            for who in (party, other[party])
+        )
+        names = set.intersection(*(set(told) for told in (*own, *unrelated)))
         trials[party] = Trial(
-            np.vstack([batch.truth[asked] for batch, _, _ in parts]),
-            np.vstack([world.guess(party, party, batch)[asked] for batch, _, _ in parts]),
-            {name: np.vstack([own[name][asked] for _, own, _ in parts]) for name in names},
-            {name: np.vstack([others[name][asked] for _, _, others in parts]) for name in names},
+            np.vstack([batch.truth[asked] for batch in drawn[party]]),
+            np.vstack([world.guess(party, party, batch)[asked] for batch in drawn[party]]),
+            *({name: np.vstack([one[name][asked] for one in told]) for name in names} for told in (own, unrelated)),
         )
     return trials
 

@@ -56,8 +56,8 @@ class Attempt:
 class Reconstruction:
     """What an attacker reads of private columns.
 
-    A ratio is a mean squared error of guesses over that of the best guess without a release: 1 has learned nothing, 0 is
-    exact.
+    A ratio is a mean squared error of guesses over that of the best guess without a release: 1 has learned nothing, 0
+    is exact.
 
     Attributes
     ----------
@@ -68,11 +68,11 @@ class Reconstruction:
     correlation:
         Mean over days of the correlation of guess and truth, less that of the prior and the truth.
     floor:
-        As `mean`, with everything the same but that the release is another participant's: what is above it is due to the
-        release.
+        As `mean`, with everything the same but that the release is another participant's: how far `mean` lies below it
+        is due to the release.
     chosen:
         The attack on each participant: the one, and the trust in it, that does best on all others, whose data the
-        attacker is taken to have.
+        attacker is taken to have; "prior" where none does better than that.
     attacks:
         Each attack by itself; the lowest is the attacker's best in hindsight.
     participants, days:
@@ -182,7 +182,8 @@ def _correlations(guess: Array, truth: Array) -> Array:
     """Correlation along each row, (d,); 0 where a row does not vary."""
     a, b = (values - values.mean(axis=1, keepdims=True) for values in (guess, truth))
     size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), size, out=np.zeros(len(size)), where=size > 1e-12)
+    found: Array = np.divide((a * b).sum(axis=1), size, out=np.zeros(len(size)), where=size > 1e-12)
+    return found
 
 
 def _mean_ratio(errors: Array, prior: Array) -> float:
