@@ -14,8 +14,9 @@ from fedstill.attacks import scoring
 from fedstill.attacks.batches import batch_curve
 from fedstill.attacks.hidden import Blocks, Columns, Guess, Prior
 from fedstill.attacks.inversion import first_layer, slopes, through_first_layer, unmixed
-from fedstill.attacks.learned import Surrogate, regressed
-from fedstill.attacks.reconstruction import World, direct, guesses, learned, reconstruct
+from fedstill.attacks.inverters import Heard, World, direct, guesses, learned
+from fedstill.attacks.learned import Surrogate, regression
+from fedstill.attacks.reconstruction import reconstruct
 from fedstill.attacks.scoring import Trial, judged
 from fedstill.attacks.sights import Said
 from fedstill.energy.synthetic import synthetic
@@ -32,6 +33,11 @@ DIGITS = load_digits()
 TABLE = pd.DataFrame(DIGITS.data[:, 8:56:3], columns=[f"p{i}" for i in range(16)]).assign(digit=DIGITS.target % 3)
 CLASSES = Classification("digit", ("0", "1", "2"), tuple(f"p{i}" for i in range(16)), companions=(), folds=2)
 RECENT = slice(-24, None)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(scoring, "RESAMPLES", 200)
 
 
 def load(learner="mlp", strategy="fedsgd", **settings):
@@ -89,7 +95,7 @@ def answer_of(federation, batch):
     (make, *_), f = federation.makes.values(), len(federation.task.features)
     model = make(seed=0).initialise(f)
     release = Release(parameters=model.gradient(batch.X, batch.y))
-    return [Said(1, release, model.parameters(), Recipe(release=Kind.GRADIENTS))]
+    return Heard(slopes([Said(1, release, model.parameters(), Recipe(release=Kind.GRADIENTS))], f))
 
 
 def told_by_gradient(federation, batch):
@@ -228,9 +234,9 @@ def test_what_goes_with_a_sign_is_learned_and_noise_is_not():
     random = np.random.default_rng(0)
     signs = {name: random.normal(size=(200, 3)) for name in "abc"}
     gaps = {name: 2 * values[:, :1] for name, values in signs.items()}
-    np.testing.assert_allclose(regressed(signs, gaps, np.eye(3)), [[2], [0], [0]], atol=0.1)
+    np.testing.assert_allclose(regression(signs, gaps)(np.eye(3)), [[2], [0], [0]], atol=0.1)
     noise = {name: random.normal(size=(200, 1)) for name in "abc"}
-    assert np.abs(regressed(signs, noise, np.eye(3))).max() < 0.2
+    assert np.abs(regression(signs, noise)(np.eye(3))).max() < 0.2
 
 
 @pytest.mark.parametrize("kind", ["gradients", "labels"])
@@ -271,10 +277,13 @@ def test_no_guess_looks_at_what_it_is_to_tell(kind, sgd, labelled):
     told = []
     for one in (prepared, {**prepared, "b": other}):
         world = World.of(one, transfer, task, parametric=kind == "gradients")
-        attacks = {**direct(world), **learned(world, said, makes, np.random.default_rng(0))}
+        surrogate, f = Surrogate(world.transfer), len(task.features)
+        heard = {party: Heard.of(answers, surrogate, makes[party], f) for party, answers in said.items()}
+        samples = {party: [(heard[party], world.blocks[party])] for party in said}
         blocks = world.blocks["b"].take(np.arange(5))
-        told.append({**guesses(attacks, "b", said["b"], blocks), "prior": world.guess("b", "b", blocks)})
-    assert len(told[0]) == (7 if kind == "gradients" else 2)
+        found = guesses({**direct(world), **learned(world, samples)}, "b", heard["b"], blocks)
+        told.append({**found, "prior": world.guess("b", "b", blocks)})
+    assert len(told[0]) == (8 if kind == "gradients" else 2)
     for name, guess in told[0].items():
         np.testing.assert_allclose(guess, told[1][name], rtol=1e-9, err_msg=name)
 
@@ -295,7 +304,7 @@ def test_an_answer_missing_is_a_participant_less(sgd):
     federation, said = sgd
     rest = {**said, "a": []}
     assert set(reconstruct(rest, *known_of(federation), seed=0, days=5).chosen) == set("bcd")
-    with pytest.raises(ConfigError, match="1 participants have said something"):
+    with pytest.raises(ConfigError, match="1 of the participants have said something"):
         reconstruct({"a": said["a"]}, *known_of(federation), seed=0)
 
 
@@ -352,9 +361,8 @@ def test_hindsight_is_shown_and_not_chosen():
     assert found.attacks["attack, in hindsight"].ratio.value < 0.1
 
 
-def test_the_interval_covers(monkeypatch):
+def test_the_interval_covers():
     """Errors of 0.6 and 1: the optimal weight of the guess is 1 / 1.36, which leaves 0.36 / 1.36 of the error."""
-    monkeypatch.setattr(scoring, "RESAMPLES", 200)
     covered = 0
     for seed in range(40):
         found = judged(trials(0.6, np.random.default_rng(seed)), np.random.default_rng(seed))

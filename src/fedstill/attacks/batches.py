@@ -6,25 +6,28 @@ says what lies between: for the same participants and the same untrained network
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from fedstill.attacks.hidden import Blocks, clipped
 from fedstill.attacks.inversion import slopes, steady, unmixed
-from fedstill.attacks.reconstruction import Attack, Makes, World, direct, guesses
+from fedstill.attacks.inverters import Attack, Heard, World, direct, guesses, learned
 from fedstill.attacks.scoring import HINDSIGHT, Reconstruction, Trial, judged
 from fedstill.attacks.sights import Said
 from fedstill.labels import Array, Party, Release
-from fedstill.learners.base import Parametric
+from fedstill.learners.base import Learner, Parametric
 from fedstill.messages import Kind, Recipe
 from fedstill.tasks.base import Prepared, Task, TransferSet
 
 SIZES = (1, 7, 28, None)
 REPEATS = 4
 """Batches of each participant, unless fewer hold the days that are asked for."""
+SAMPLES, SAMPLED_DAYS = 12, 240
+"""Batches of each other participant that an attacker learns from, at most, and the days that are in all of them."""
 MOST_SOURCES = 64
 """Above so many blocks in a batch nothing is unmixed."""
 
@@ -41,7 +44,7 @@ def batch_curve(
     prepared: Mapping[Party, Prepared],
     transfer: TransferSet,
     task: Task,
-    makes: Makes,
+    makes: Mapping[Party, Callable[..., Learner]],
     *,
     seed: int,
     start: int = 0,
@@ -50,8 +53,9 @@ def batch_curve(
 ) -> tuple[BatchPoint, ...]:
     """Attack one gradient of the untrained common model, over more and more days.
 
-    Days of a batch follow each other; rows of a table are drawn. Attacks are those through the first layer, and
-    unmixing, whose components are matched with the truth and which is therefore shown beside and never chosen.
+    Days of a batch follow each other; rows of a table are drawn. Attacks are those through the first layer, what is
+    learned of them from batches as large of the other participants, and unmixing, whose components are matched with
+    the truth and which is therefore shown beside and never chosen.
 
     Parameters
     ----------
@@ -93,24 +97,38 @@ def _trials(
 ) -> dict[Party, Trial]:
     """Batches of so many blocks of each participant, and what is made of their gradients."""
     repeats = max(1, min(REPEATS, days // count))
-    drawn = {party: [_batch(world.blocks[party], count, rng) for _ in range(repeats)] for party in models}
-    said = {party: [_gradient(models[party], batch, start) for batch in drawn[party]] for party in models}
+    enough = max(repeats, min(SAMPLES, SAMPLED_DAYS // count))
+    samples = {
+        party: [_sample(model, world.blocks[party], count, start, rng) for _ in range(enough)]
+        for party, model in models.items()
+    }
     other = dict(zip(models, [*list(models)[1:], next(iter(models))], strict=True))
-    attacks = {**direct(world), f"unmixed, matched {HINDSIGHT}": _unmixing(world, rng)}
+    attacks = {**direct(world), **learned(world, samples), f"unmixed, matched {HINDSIGHT}": _unmixing(world, rng)}
     asked = np.sort(rng.choice(count, min(count, days), replace=False))
     trials = {}
     for party in models:
+        drawn = [batch for _, batch in samples[party][:repeats]]
         own, unrelated = (
-            [guesses(attacks, party, told, batch) for told, batch in zip(said[who], drawn[party], strict=True)]
+            [guesses(attacks, party, heard, batch) for (heard, _), batch in zip(samples[who], drawn, strict=False)]
             for who in (party, other[party])
         )
         names = set.intersection(*(set(told) for told in (*own, *unrelated)))
         trials[party] = Trial(
-            np.vstack([batch.truth[asked] for batch in drawn[party]]),
-            np.vstack([world.guess(party, party, batch)[asked] for batch in drawn[party]]),
+            np.vstack([batch.truth[asked] for batch in drawn]),
+            np.vstack([world.guess(party, party, batch)[asked] for batch in drawn]),
             *({name: np.vstack([one[name][asked] for one in told]) for name in names} for told in (own, unrelated)),
         )
     return trials
+
+
+def _sample(
+    model: Parametric, blocks: Blocks, count: int, start: int, rng: np.random.Generator
+) -> tuple[Heard, Blocks]:
+    """A batch, and what is heard of one who has its rows alone."""
+    batch = _batch(blocks, count, rng)
+    release = Release(parameters=model.gradient(batch.X, batch.y))
+    said = Said(1, release, model.parameters(), Recipe(release=Kind.GRADIENTS, seed=start))
+    return Heard(slopes([said], batch.X.shape[1])), batch
 
 
 def _batch(blocks: Blocks, count: int, rng: np.random.Generator) -> Blocks:
@@ -121,19 +139,15 @@ def _batch(blocks: Blocks, count: int, rng: np.random.Generator) -> Blocks:
     return blocks.take(np.arange(first, first + count))
 
 
-def _gradient(model: Parametric, batch: Blocks, start: int) -> tuple[Said, ...]:
-    """The answer of one who has these rows alone."""
-    recipe = Recipe(release=Kind.GRADIENTS, seed=start)
-    return (Said(1, Release(parameters=model.gradient(batch.X, batch.y)), model.parameters(), recipe),)
-
-
 def _unmixing(world: World, rng: np.random.Generator) -> Attack:
-    def attack(party: Party, said: Sequence[Said], blocks: Blocks) -> Array | None:
-        table = slopes(said, blocks.X.shape[1])
-        if table is None or len(blocks) > MOST_SOURCES:
+    @cache
+    def same(party: Party) -> Array:
+        return steady([one for other, one in world.blocks.items() if other != party])
+
+    def attack(party: Party, heard: Heard, blocks: Blocks) -> Array | None:
+        if heard.table is None or len(blocks) > MOST_SOURCES:
             return None
-        same = steady([one for other, one in world.blocks.items() if other != party])
-        found = unmixed(table, same, len(blocks), rng)
+        found = unmixed(heard.table, same(party), len(blocks), rng)
         if found is None:
             return None
         private = clipped(found[:, blocks.columns.private])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Blocks:
     y:
         Targets of these rows, (n,).
     of:
-        Which block each row belongs to, 0 to d - 1, shape (n,).
+        Which block each row belongs to, 0 to d - 1 without a gap, not falling, shape (n,).
     columns:
         Which of the inputs are public.
     """
@@ -66,8 +67,9 @@ class Blocks:
     @classmethod
     def all(cls, rows: Rows, columns: Columns) -> Blocks:
         """All blocks of a site's rows, in their order."""
-        of = np.arange(len(rows)) if rows.block is None else np.unique(rows.block, return_inverse=True)[1]
-        return cls(clipped(rows.X), rows.y, of.ravel(), columns)
+        of = np.arange(len(rows)) if rows.block is None else np.unique(rows.block, return_inverse=True)[1].ravel()
+        order = np.argsort(of, kind="stable")
+        return cls(clipped(rows.X[order]), rows.y[order], of[order], columns)
 
     def __len__(self) -> int:
         return int(self.of.max(initial=-1)) + 1
@@ -83,17 +85,17 @@ class Blocks:
 
     def means(self, values: Array) -> Array:
         """Mean of row values, (n, ...), over each block, (d, ...)."""
-        total = np.zeros((len(self), *values.shape[1:]))
-        np.add.at(total, self.of, values)
-        counts = np.bincount(self.of, minlength=len(self)).astype(np.float64)
-        return np.asarray(total / counts.reshape(-1, *[1] * (values.ndim - 1)))
+        counts = np.bincount(self.of).astype(np.float64)
+        total = np.add.reduceat(values, np.searchsorted(self.of, np.arange(len(counts))), axis=0)
+        found: Array = total / counts.reshape(-1, *[1] * (values.ndim - 1))
+        return found
 
-    @property
+    @cached_property
     def public(self) -> Array:
         """What the attacker knows of each row, (n, p)."""
         return self.X[:, self.columns.public]
 
-    @property
+    @cached_property
     def truth(self) -> Array:
         """What it wants to know of each block: the mean of its private columns, (d, q)."""
         return self.means(self.X[:, self.columns.private])
@@ -161,11 +163,13 @@ class Prior:
             return degrees[-1 if len(degrees) < 3 else 1], True
 
         def error(option: tuple[int, bool]) -> float:
-            misses = []
+            """Mean squared error on sites left out, but for their own mean squares, which all options share."""
+            total = 0.0
             for shadow in shadows:
-                guess, blocks = self._fitted(*option, hidden | {shadow}), self.others[shadow]
-                misses.append(np.mean((blocks.truth - blocks.means(guess(blocks.public))) ** 2))
-            return float(np.mean(misses))
+                told = self._fitted(*option, hidden | {shadow}).coefficients
+                gram, cross = self._summed(shadow, option[0])
+                total += float((told * (gram @ told - 2 * cross)).sum())
+            return total
 
         return min(options, key=error)
 

@@ -108,16 +108,18 @@ def profiles(voice: Voice, blocks: Blocks, typical: Array) -> Array:
     return blocks.means(products).reshape(len(blocks), -1)
 
 
-def regressed(signs: Mapping[Party, Array], gaps: Mapping[Party, Array], asked: Array) -> Array:
-    """What other sites' blocks with such signs lack of the prior, by ridge regression.
+def regression(signs: Mapping[Party, Array], gaps: Mapping[Party, Array]) -> Callable[[Array], Array]:
+    """What blocks with such signs lack of the prior, by a ridge regression over other sites.
 
     Parameters
     ----------
     signs, gaps:
         Of each other site what is seen of its blocks, (d, s), and what their truth has more than the prior, (d, q).
         Sites count alike; the penalty is the one that does best on sites that were left out.
-    asked:
-        What is seen of the blocks in question, (e, s).
+
+    Returns
+    -------
+    From what is seen of blocks, (e, s), to what they have more than the prior, (e, q).
     """
     together = np.vstack(list(signs.values()))
     middle, spread = together.mean(axis=0), together.std(axis=0)
@@ -132,18 +134,17 @@ def regressed(signs: Mapping[Party, Array], gaps: Mapping[Party, Array], asked: 
         sums[party] = X.T @ X / len(X), X.T @ gaps[party] / len(X)
 
     def fitted(parties: Sequence[Party], penalty: float) -> Array:
-        gram = np.mean([sums[party][0] for party in parties], axis=0)
-        cross = np.mean([sums[party][1] for party in parties], axis=0)
-        held: Array = np.linalg.solve(gram + penalty * np.eye(len(gram)), cross)
-        return held
+        gram, cross = (np.mean([sums[party][i] for party in parties], axis=0) for i in (0, 1))
+        found: Array = np.linalg.solve(gram + penalty * np.eye(len(gram)), cross)
+        return found
 
     def error(penalty: float) -> float:
-        misses = []
-        for left in signs:
-            rest = [party for party in signs if party != left]
-            misses.append(np.mean((gaps[left] - inputs(signs[left]) @ fitted(rest, penalty)) ** 2))
-        return float(np.mean(misses))
+        """Mean squared error on sites left out, but for their own mean squares, which all penalties share."""
+        total = 0.0
+        for left, (gram, cross) in sums.items():
+            told = fitted([party for party in sums if party != left], penalty)
+            total += float((told * (gram @ told - 2 * cross)).sum())
+        return total
 
-    best = min(PENALTIES, key=error) if len(signs) > 1 else PENALTIES[-1]
-    found: Array = inputs(asked) @ fitted(list(signs), best)
-    return found
+    best = fitted(list(sums), min(PENALTIES, key=error) if len(sums) > 1 else PENALTIES[-1])
+    return lambda asked: np.asarray(inputs(asked) @ best)
