@@ -300,6 +300,21 @@ def test_all_exchanges_can_be_attacked(make, learner, strategy):
     assert set(found.chosen) == set("abcd")
 
 
+def test_where_the_head_stays_at_home_the_first_layer_is_attacked():
+    federation = load("mlp", "fedper")
+    found = reconstruct(played(federation), *known_of(federation), seed=0, days=5)
+    assert {"first layer, exact", "learned from its first layer"} <= set(found.attacks)
+    assert "learned from what it says" not in found.attacks
+
+
+def test_of_sketches_there_is_only_the_prior(labelled):
+    federation, said = labelled
+    told = {party: [replace(one, release=Release(sketch=np.zeros(4)))] for party, (one,) in said.items()}
+    found = reconstruct(told, *known_of(federation), seed=0, days=5)
+    assert found.chosen == dict.fromkeys("abcd", "prior")
+    assert (found.mean.value, found.floor.value, found.attacks) == (1.0, 1.0, {})
+
+
 def test_an_answer_missing_is_a_participant_less(sgd):
     federation, said = sgd
     rest = {**said, "a": []}
@@ -317,6 +332,14 @@ def test_the_more_days_in_a_gradient_the_less_it_tells():
     assert ratios[0] < 0.1 < 0.3 < ratios[-1]
     assert points[0].found.floor.value > 0.5
     assert points == batch_curve(*known_of(federation), seed=0, sizes=(1, 4, None), days=12)
+
+
+def test_less_is_read_of_an_update_than_of_a_gradient():
+    """Adam makes every number of a gradient about as large as the others, which leaves their signs."""
+    recipe = Recipe(release=Kind.PARAMETERS)
+    (update,) = batch_curve(*known_of(load()), seed=0, recipe=recipe, sizes=(1,), days=8)
+    (gradient,) = batch_curve(*known_of(load()), seed=0, sizes=(1,), days=8)
+    assert gradient.found.mean.value < 0.5 * update.found.mean.value
 
 
 def test_rows_of_a_table_are_read_one_by_one():

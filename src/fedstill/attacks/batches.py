@@ -1,7 +1,7 @@
-"""How many days a gradient must sum over before it hides each of them.
+"""How many days a gradient, or an update, must sum over before it hides each of them.
 
 The literature on gradient inversion attacks small batches; a run of this package puts all rows into one gradient. This
-says what lies between: for the same participants and the same untrained network, the gradient of the rows of some days.
+says what lies between: for the same participants and the same untrained network, the answer to the rows of some days.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fedstill.messages import Kind, Recipe
 from fedstill.tasks.base import Prepared, Task, TransferSet
 
 SIZES = (1, 7, 28, None)
+GRADIENT = Recipe(release=Kind.GRADIENTS)
 REPEATS = 4
 """Batches of each participant, unless fewer hold the days that are asked for."""
 SAMPLES, SAMPLED_DAYS = 12, 240
@@ -34,7 +35,7 @@ MOST_SOURCES = 64
 
 @dataclass(frozen=True)
 class BatchPoint:
-    """What is read of days when a gradient sums over so many of them."""
+    """What is read of days when an answer comes of so many of them."""
 
     batch: int
     found: Reconstruction
@@ -47,11 +48,11 @@ def batch_curve(
     makes: Mapping[Party, Callable[..., Learner]],
     *,
     seed: int,
-    start: int = 0,
+    recipe: Recipe = GRADIENT,
     sizes: Sequence[int | None] = SIZES,
     days: int = 40,
 ) -> tuple[BatchPoint, ...]:
-    """Attack one gradient of the untrained common model, over more and more days.
+    """Attack the first answer of a parameter algorithm, with more and more days in it.
 
     Days of a batch follow each other; rows of a table are drawn. Attacks are those through the first layer, what is
     learned of them from batches as large of the other participants, and unmixing, whose components are matched with
@@ -63,19 +64,20 @@ def batch_curve(
         See `reconstruct`.
     seed:
         Draws batches and resamples.
-    start:
-        Seed of the common start, `Recipe.seed`.
+    recipe:
+        What is asked for: the gradient at the common start, or parameters after training from there. The default is the
+        gradient, as in FedSGD.
     sizes:
         Days (or rows) in a batch; None: all that a participant learns from.
 
     Returns
     -------
-    One point a size; none where fewer than two participants have models with a gradient.
+    One point a size; none where fewer than two participants have models with parameters.
     """
     f = len(task.features)
     models = {}
     for party in sorted(prepared):
-        model = makes[party](seed=start)
+        model = makes[party](seed=recipe.seed)
         if isinstance(model, Parametric):
             models[party] = model.initialise(f)
     if len(models) < 2:
@@ -84,7 +86,7 @@ def batch_curve(
     fewest = min(len(blocks) for blocks in world.blocks.values())
     counts = sorted({fewest if size is None else min(size, fewest) for size in sizes})
     rng = np.random.default_rng(seed)
-    return tuple(BatchPoint(count, judged(_trials(world, models, count, days, start, rng), rng)) for count in counts)
+    return tuple(BatchPoint(count, judged(_trials(world, models, count, days, recipe, rng), rng)) for count in counts)
 
 
 def _trials(
@@ -92,14 +94,14 @@ def _trials(
     models: Mapping[Party, Parametric],
     count: int,
     days: int,
-    start: int,
+    recipe: Recipe,
     rng: np.random.Generator,
 ) -> dict[Party, Trial]:
-    """Batches of so many blocks of each participant, and what is made of their gradients."""
+    """Batches of so many blocks of each participant, and what is made of the answers to them."""
     repeats = max(1, min(REPEATS, days // count))
     enough = max(repeats, min(SAMPLES, SAMPLED_DAYS // count))
     samples = {
-        party: [_sample(model, world.blocks[party], count, start, rng) for _ in range(enough)]
+        party: [_sample(model, world.blocks[party], count, recipe, rng) for _ in range(enough)]
         for party, model in models.items()
     }
     other = dict(zip(models, [*list(models)[1:], next(iter(models))], strict=True))
@@ -122,12 +124,18 @@ def _trials(
 
 
 def _sample(
-    model: Parametric, blocks: Blocks, count: int, start: int, rng: np.random.Generator
+    model: Parametric, blocks: Blocks, count: int, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[Heard, Blocks]:
     """A batch, and what is heard of one who has its rows alone."""
     batch = _batch(blocks, count, rng)
-    release = Release(parameters=model.gradient(batch.X, batch.y))
-    said = Said(1, release, model.parameters(), Recipe(release=Kind.GRADIENTS, seed=start))
+    common = model.parameters()
+    if recipe.release is Kind.GRADIENTS:
+        told = model.gradient(batch.X, batch.y)
+    else:
+        model.train(batch.X, batch.y, recipe.epochs, recipe.learning_rate, recipe.proximal)
+        told = model.parameters()
+        model.set_parameters(common)
+    said = Said(1, Release(parameters=told), common, recipe)
     return Heard(slopes([said], batch.X.shape[1])), batch
 
 
