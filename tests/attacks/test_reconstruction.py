@@ -207,6 +207,12 @@ def test_the_prior_of_a_site_does_not_know_that_site():
     assert not np.array_equal(Prior(public, changed).without("b").coefficients, one.coefficients)
 
 
+def test_habits_are_those_of_the_site_itself():
+    public, sites = sites_of(lambda x: x, "t")["t"], sites_of(lambda x: -x, "ab")
+    sites["a"] = sites_of(lambda x: 2 * x, "a", seed=1)["a"]
+    np.testing.assert_allclose(Prior(public, sites).habits("a")(np.ones((1, 1))), [[2]], atol=0.02)
+
+
 def test_who_knows_nobody_else_has_the_transfer_set():
     public, sites = sites_of(lambda x: 3 * x, "t")["t"], sites_of(lambda x: -x, "a")
     np.testing.assert_allclose(Prior(public, sites).without("a")(np.ones((1, 1))), [[3]], atol=0.02)
@@ -357,7 +363,8 @@ def trials(error, random, names=("attack",)):
     def one():
         truth = random.normal(size=(30, 12))
         guess = {name: truth + error * random.normal(size=truth.shape) for name in names}
-        return Trial(truth, truth + random.normal(size=truth.shape), guess, dict.fromkeys(names, 0 * truth))
+        prior = truth + random.normal(size=truth.shape)
+        return Trial(truth, prior, truth + 0.5, guess, dict.fromkeys(names, 0 * truth))
 
     return {party: one() for party in "abcd"}
 
@@ -366,6 +373,7 @@ def test_a_ratio_is_that_of_squared_errors():
     found = judged(trials(0.1, np.random.default_rng(0)), np.random.default_rng(0))
     assert found.mean.value == pytest.approx(0.01, abs=0.005)
     assert found.correlation.value > 0.2
+    assert found.habits.value == pytest.approx(0.25, rel=0.1)
     assert found.chosen == dict.fromkeys("abcd", "attack")
 
 

@@ -118,6 +118,7 @@ def _trials(
         trials[party] = Trial(
             np.vstack([batch.truth[asked] for batch in drawn]),
             np.vstack([world.guess(party, party, batch)[asked] for batch in drawn]),
+            np.vstack([world.habits(party, batch)[asked] for batch in drawn]),
             *({name: np.vstack([one[name][asked] for one in told]) for name in names} for told in (own, unrelated)),
         )
     return trials

@@ -155,9 +155,14 @@ class Prior:
             self._found[key] = self._fitted(*self._choice(key[0], linear), key[0])
         return self._found[key]
 
+    def habits(self, party: Party) -> Guess:
+        """The regression of the highest degree, fitted to a participant's own rows: its habits, which no other knows."""
+        degree = self._degrees[-1]
+        return Guess(degree, _ridge(*self._summed(party, degree)))
+
     def _choice(self, hidden: frozenset[Party], linear: bool) -> tuple[int, bool]:
         shadows = sorted(set(self.others) - hidden)
-        degrees = DEGREES[1:2] if linear else DEGREES if self.transfer.columns.public.size else DEGREES[:1]
+        degrees = DEGREES[1:2] if linear else self._degrees
         options = [(degree, alone) for degree in degrees for alone in (True, False)]
         if not shadows:
             return degrees[-1 if len(degrees) < 3 else 1], True
@@ -173,13 +178,14 @@ class Prior:
 
         return min(options, key=error)
 
+    @property
+    def _degrees(self) -> tuple[int, ...]:
+        return DEGREES if self.transfer.columns.public.size else DEGREES[:1]
+
     def _fitted(self, degree: int, alone: bool, hidden: frozenset[Party]) -> Guess:
         sites = [""] if alone else ["", *sorted(set(self.others) - hidden)]
         grams, crosses = zip(*(self._summed(site, degree) for site in sites), strict=True)
-        gram = np.mean(grams, axis=0)
-        penalty = PENALTY * np.trace(gram) / len(gram) * np.eye(len(gram))
-        penalty[0, 0] = 0.0
-        return Guess(degree, np.linalg.solve(gram + penalty, np.mean(crosses, axis=0)))
+        return Guess(degree, _ridge(np.mean(grams, axis=0), np.mean(crosses, axis=0)))
 
     def _summed(self, site: Party, degree: int) -> tuple[Array, Array]:
         """Mean products of a site's regressors with themselves and with its private columns: sites count alike."""
@@ -190,3 +196,11 @@ class Prior:
             private = blocks.X[::every, blocks.columns.private]
             self._sums[site, degree] = inputs.T @ inputs / len(inputs), inputs.T @ private / len(inputs)
         return self._sums[site, degree]
+
+
+def _ridge(gram: Array, cross: Array) -> Array:
+    """Coefficients of a ridge regression from mean products; the first regressor is 1 and not held back."""
+    penalty = PENALTY * np.trace(gram) / len(gram) * np.eye(len(gram))
+    penalty[0, 0] = 0.0
+    found: Array = np.linalg.solve(gram + penalty, cross)
+    return found

@@ -36,8 +36,8 @@ def first_layer(parameters: Parameters, n_features: int) -> Array | None:
 def slopes(said: Sequence[Said], n_features: int) -> Array | None:
     """The gradients of the first layer that were seen, or what stands in for them, (f + 1, units x rounds).
 
-    What local training has changed is taken for a sum of gradients, which it is for plain gradient descent and nearly
-    for Adam. Rounds count alike.
+    What local training has changed is taken for a sum of gradients. For plain gradient descent it is one; of Adam, by
+    which the networks here train, little more than the signs is left in it. Rounds count alike.
     """
     seen = []
     for one in said:

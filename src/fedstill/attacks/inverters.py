@@ -88,6 +88,10 @@ class World:
         """The prior of a participant's blocks by who attacks the target, (d, q)."""
         return blocks.means(self.prior.without({party, target})(blocks.public))
 
+    def habits(self, party: Party, blocks: Blocks) -> Array:
+        """The guess of a participant's blocks by who knows its habits, and nothing of single days, (d, q)."""
+        return blocks.means(self.prior.habits(party)(blocks.public))
+
 
 def guesses(attacks: Mapping[str, Attack], party: Party, heard: Heard, blocks: Blocks) -> dict[str, Array]:
     """What the attacks that apply say of a participant's blocks."""

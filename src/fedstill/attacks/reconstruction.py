@@ -5,7 +5,9 @@ The attacker knows the transfer set, every release, the kinds of models, the rec
 its attacks on them, learns from them how releases go with days, and its prior knows them too, so that only the release
 can make the difference. What it is to guess are the private columns of days that were learned from.
 
-Days that are alike in all public columns are told alike: no attack here follows the load from one day to the next.
+Days that are alike in all public columns are told alike: no attack here follows the load from one day to the next. So
+what is read is either a single day, where few go into an answer, or what is usual at the site on such days, its habits.
+The report says beside what knowing the habits exactly would give.
 """
 
 from __future__ import annotations
@@ -79,5 +81,7 @@ def reconstruct(
     for party in parties:
         blocks = world.blocks[party].some(number, rng)
         own, unrelated = (guesses(attacks, party, heard[who], blocks) for who in (party, other[party]))
-        trials[party] = Trial(blocks.truth, world.guess(party, party, blocks), own, unrelated)
+        trials[party] = Trial(
+            blocks.truth, world.guess(party, party, blocks), world.habits(party, blocks), own, unrelated
+        )
     return judged(trials, rng)

@@ -11,6 +11,8 @@ from fedstill.evaluation.bootstrap import interval
 from fedstill.labels import Array, Party
 
 RESAMPLES = 1000
+WORTH = 0.99
+"""An attack must do so well on the others, against the prior, to be followed at all."""
 HINDSIGHT = "in hindsight"
 """How the name of an attack ends that looks at the truth to put its guesses in order: shown, never chosen."""
 
@@ -32,6 +34,8 @@ class Trial:
     ----------
     truth, prior:
         What there is, and the best guess without a release.
+    habits:
+        The guess of one who knows how private columns go with public ones at this very site.
     guesses:
         By attack, from the participant's own release.
     unrelated:
@@ -40,6 +44,7 @@ class Trial:
 
     truth: Array
     prior: Array
+    habits: Array
     guesses: Mapping[str, Array]
     unrelated: Mapping[str, Array]
 
@@ -70,9 +75,13 @@ class Reconstruction:
     floor:
         As `mean`, with everything the same but that the release is another participant's: how far `mean` lies below it
         is due to the release.
+    habits:
+        As `mean`, of one who knows exactly what is usual at the site on days with such public columns, and nothing of
+        single days. An attack well below it has read days; one above it, what is usual at most.
     chosen:
         The attack on each participant: the one, and the trust in it, that does best on all others, whose data the
-        attacker is taken to have; "prior" where none does better than that.
+        attacker is taken to have; "prior" where none saves a hundredth of its
+        error.
     attacks:
         Each attack by itself; the lowest is the attacker's best in hindsight.
     participants, days:
@@ -85,6 +94,7 @@ class Reconstruction:
     median: Estimate
     correlation: Estimate
     floor: Estimate
+    habits: Estimate
     chosen: Mapping[Party, str]
     attacks: Mapping[str, Attempt]
     participants: int
@@ -109,6 +119,7 @@ def judged(trials: Mapping[Party, Trial], rng: np.random.Generator) -> Reconstru
         median=_estimate(_median_ratio, (errors, prior), rng),
         correlation=_estimate(_mean, (gains,), rng),
         floor=ratio(_weighed(trials, chosen, unrelated=True)),
+        habits=ratio({party: one.habits for party, one in trials.items()}),
         chosen={party: name or "prior" for party, (name, _) in chosen.items()},
         attacks={
             name: Attempt(ratio(_weighed(trials, how)), ratio(_weighed(trials, how, unrelated=True)))
@@ -137,10 +148,10 @@ def _trust(trials: Mapping[Party, Trial], target: Party, name: str) -> float:
 
 
 def _choice(trials: Mapping[Party, Trial], target: Party, names: Sequence[str]) -> Choice:
-    """The attack that does best on the others, and how far to follow it; none where none does better than the prior."""
+    """The attack that does best on the others, and how far to follow it; none where none is worth it."""
     others = {party: one for party, one in trials.items() if party != target}
     prior = _table(others, {party: one.prior for party, one in others.items()})
-    best, least = ("", 0.0), 1.0
+    best, least = ("", 0.0), WORTH
     for name in names:
         if name.endswith(HINDSIGHT):
             continue
