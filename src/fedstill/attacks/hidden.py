@@ -156,7 +156,7 @@ class Prior:
         return self._found[key]
 
     def habits(self, party: Party) -> Guess:
-        """The regression of the highest degree, fitted to a participant's own rows: its habits, which no other knows."""
+        """The regression of the highest degree, fitted to a participant's own rows: habits that no other knows."""
         degree = self._degrees[-1]
         return Guess(degree, _ridge(*self._summed(party, degree)))
 
