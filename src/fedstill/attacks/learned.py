@@ -20,7 +20,7 @@ from fedstill.messages import Kind
 Voice = Callable[[Array], Array]
 """What a release says of inputs, (n, f): (n, k)."""
 
-PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+PENALTIES = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 1000.0)
 SURROGATE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 MOST_ITEMS = 1500
 ROUNDS = 3
@@ -115,7 +115,7 @@ def regression(signs: Mapping[Party, Array], gaps: Mapping[Party, Array]) -> Cal
     ----------
     signs, gaps:
         Of each other site what is seen of its blocks, (d, s), and what their truth has more than the prior, (d, q).
-        Sites count alike; the penalty is the one that does best on sites that were left out.
+        Sites count by what share of their gaps is explained; the penalty is the one that does best on sites left out.
 
     Returns
     -------
@@ -126,20 +126,20 @@ def regression(signs: Mapping[Party, Array], gaps: Mapping[Party, Array]) -> Cal
     spread = np.where(spread > 1e-9 * np.maximum(np.abs(middle), 1e-12), spread, np.inf)
 
     def inputs(values: Array) -> Array:
-        return np.column_stack([np.ones(len(values)), np.clip((values - middle) / spread, -5, 5)])
+        return np.column_stack([np.ones(len(values)), np.clip((values - middle) / spread, -3, 3)])
 
     sums = {}
     for party, values in signs.items():
-        X = inputs(values)
-        sums[party] = X.T @ X / len(X), X.T @ gaps[party] / len(X)
+        X, size = inputs(values), max(float((gaps[party] ** 2).sum()), 1e-12)
+        sums[party] = X.T @ X / size, X.T @ gaps[party] / size
 
     def fitted(parties: Sequence[Party], penalty: float) -> Array:
         gram, cross = (np.mean([sums[party][i] for party in parties], axis=0) for i in (0, 1))
-        found: Array = np.linalg.solve(gram + penalty * np.eye(len(gram)), cross)
+        found: Array = np.linalg.solve(gram + penalty * np.trace(gram) / len(gram) * np.eye(len(gram)), cross)
         return found
 
     def error(penalty: float) -> float:
-        """Mean squared error on sites left out, but for their own mean squares, which all penalties share."""
+        """Unexplained shares of the gaps of sites left out, less 1 for each."""
         total = 0.0
         for left, (gram, cross) in sums.items():
             told = fitted([party for party in sums if party != left], penalty)

@@ -103,7 +103,11 @@ class Reconstruction:
 
 
 def judged(trials: Mapping[Party, Trial], rng: np.random.Generator) -> Reconstruction:
-    """What the attacks on two participants or more come to."""
+    """What the attacks on two participants or more come to.
+
+    Which attack to use on one is decided by how they do on the others; what was learned for those knew the one as well,
+    a small favour to the attacker that saves learning everything twice.
+    """
     names = sorted(set.intersection(*(set(one.guesses) for one in trials.values())))
     chosen = {party: _choice(trials, party, names) for party in trials}
     alone = {name: {party: (name, _trust(trials, party, name)) for party in trials} for name in names}
