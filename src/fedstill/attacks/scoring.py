@@ -140,15 +140,13 @@ Choice = tuple[str, float]
 
 
 def _trust(trials: Mapping[Party, Trial], target: Party, name: str) -> float:
-    """How far to follow an attack on the target: the best for the others, each counting alike."""
-    with_guess = without = 0.0
+    """How far to follow an attack on the target: the median of what is best for each of the others."""
+    best = []
     for party, one in trials.items():
-        size = float(((one.truth - one.prior) ** 2).sum())
-        if party != target and size > 0:
-            step = one.guesses[name] - one.prior
-            with_guess += float((step * (one.truth - one.prior)).sum()) / size
-            without += float((step**2).sum()) / size
-    return min(max(with_guess / without, 0.0), 1.0) if without > 0 else 0.0
+        step, gap = one.guesses[name] - one.prior, one.truth - one.prior
+        if party != target and step.any():
+            best.append(float(np.clip((step * gap).sum() / (step**2).sum(), 0, 1)))
+    return float(np.median(best)) if best else 0.0
 
 
 def _choice(trials: Mapping[Party, Trial], target: Party, names: Sequence[str]) -> Choice:
