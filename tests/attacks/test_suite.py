@@ -104,8 +104,8 @@ def test_worlds_have_other_noise_and_half_of_the_days():
 
 def test_a_report_has_all_keys_with_estimates_and_intervals(ran):
     ticks = []
-    built = federation()
-    report = attack(built, ran[1], attacks=["membership", "audit", "property"], worlds=8, tick=ticks.append)
+    built = federation(rounds=2)
+    report = attack(built, ran[1], worlds=8, tick=ticks.append)
     told = msgspec.to_builtins(report)
     assert {"membership", "reconstruction", "property", "audit"} <= set(told)
     for by in ("coordinator", "participant", "sums"):
@@ -113,6 +113,9 @@ def test_a_report_has_all_keys_with_estimates_and_intervals(ran):
         assert area["low"] <= area["estimate"] <= area["high"]
         assert told["audit"][by]["low"] <= told["audit"][by]["estimate"] + 1
         assert told["audit"][by]["high"] is None
+        read = told["reconstruction"][by]["mean"]
+        assert read["low"] <= read["estimate"] <= read["high"]
+        assert all(set(one) == set(ATTACKERS) for one in told["property"].values())
         assert set(told["property"]) == {"night_shift", "august_closure"}
     assert len(ticks) == effort(built, ["membership", "property"], 8) == 8 + 2 * 4
     msgspec.json.decode(msgspec.json.encode(report))
@@ -159,6 +162,25 @@ def test_a_rare_class_has_a_quarter_of_its_rows():
     table = pd.DataFrame({"x": range(12), "on": ["a"] * 8 + ["b"] * 4})
     (change,) = Classification("on", ("a", "b"), ("x",)).properties.values()
     assert change(table)["on"].value_counts().to_dict() == {"b": 4, "a": 2}
+
+
+def test_gradients_of_few_days_tell_more_than_those_of_all():
+    built, seen = federation("fedsgd", "mlp", options={"weights": "equal"}), []
+    built.run(observe=seen.append)
+    report = attack(built, seen, attacks=["reconstruction"])
+    by_days = {point.batch: point.found.mean.estimate for point in report.reconstruction_by_days}
+    assert by_days[1] < 0.1 < by_days[max(by_days)]
+    assert report.membership is None
+    assert report.reconstruction["coordinator"].days == 39  # all that are not watched
+
+
+def test_who_is_alone_in_speaking_has_nobody_to_learn_an_attack_from():
+    silent = Privacy("silent")
+    members = [Member(name, LOADS[name], "linear", {"iterations": 20}) for name in NAMES[:2]]
+    members = [members[0], replace(members[1], privacy=silent)]
+    built, seen = Federation(TASK, members, LOADS[NAMES[3]], strategy="fedmd", items=60, quorum=1), []
+    built.run(observe=seen.append)
+    assert attack(built, seen, attacks=["reconstruction"]).reconstruction == {}
 
 
 def test_rows_of_classes_are_attacked_as_well():

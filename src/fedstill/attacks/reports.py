@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import msgspec
 
@@ -75,6 +74,64 @@ class Property(msgspec.Struct, frozen=True):
     trials: int
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """One attack by itself: the mean ratio of errors, and the same from an unrelated participant's release."""
+
+    ratio: Estimate
+    floor: Estimate
+
+
+class Reconstruction(msgspec.Struct, frozen=True):
+    """What an attacker reads of private columns.
+
+    A ratio is a mean squared error of guesses over that of the best guess without a release: 1 has learned nothing, 0
+    is exact.
+
+    Attributes
+    ----------
+    mean:
+        Ratio over a participant's days, mean over participants.
+    median:
+        Median of the ratios of single days.
+    correlation:
+        Mean over days of the correlation of guess and truth, less that of the prior and the truth.
+    floor:
+        As `mean`, with everything the same but that the release is another participant's: how far `mean` lies below it
+        is due to the release.
+    habits:
+        As `mean`, of one who knows exactly what is usual at the site on days with such public columns, and nothing of
+        single days. An attack well below it has read days; one above it, what is usual at most.
+    chosen:
+        The attack on each participant: the one, and the trust in it, that does best on all others, whose data the
+        attacker is taken to have; "prior" where none saves a hundredth of its
+        error.
+    attacks:
+        Each attack by itself; the lowest is the attacker's best in hindsight.
+    participants, days:
+        How many were attacked, and how many days (or rows) of each.
+    prior_error:
+        Mean squared error of the prior, in units of the variance over the transfer set.
+    """
+
+    mean: Estimate
+    median: Estimate
+    correlation: Estimate
+    floor: Estimate
+    habits: Estimate
+    chosen: dict[str, str]
+    attacks: dict[str, Attempt]
+    participants: int
+    days: int
+    prior_error: float
+
+
+class BatchPoint(msgspec.Struct, frozen=True):
+    """What is read of days when an answer comes of so many of them."""
+
+    batch: int
+    found: Reconstruction
+
+
 class AttackReport(msgspec.Struct):
     """What all attacks found; None where one was not made.
 
@@ -84,8 +141,10 @@ class AttackReport(msgspec.Struct):
         What was attacked, and with how much effort.
     unit:
         What membership and audit are about, "day" for forecasts.
-    membership, audit:
+    membership, audit, reconstruction:
         By who looks: "coordinator", "participant" or "sums" (who sees opened sums alone).
+    reconstruction_by_days:
+        Where parameters or gradients travel: what a first answer to so many days would tell; else None.
     property:
         By property, and by who looks.
     """
@@ -96,7 +155,8 @@ class AttackReport(msgspec.Struct):
     seed: int
     unit: str
     membership: dict[str, Membership] | None = None
-    reconstruction: Any = None
+    reconstruction: dict[str, Reconstruction] | None = None
+    reconstruction_by_days: list[BatchPoint] | None = None
     property: dict[str, dict[str, Property]] | None = None
     audit: dict[str, Audit] | None = None
     format: int = 1

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
 from fedstill.attacks.auditing import audit
+from fedstill.attacks.batches import batch_curve
 from fedstill.attacks.membership import Evidence, evidence, membership
 from fedstill.attacks.properties import play_with, told
+from fedstill.attacks.reconstruction import reconstruct
 from fedstill.attacks.reports import AttackReport
-from fedstill.attacks.sights import ATTACKERS
+from fedstill.attacks.sights import ATTACKERS, Sight, sight
 from fedstill.attacks.worlds import play
 from fedstill.errors import ConfigError
 from fedstill.federation import Federation
@@ -77,12 +79,29 @@ def attack(
     )
     if {"membership", "audit"} & set(attacks):
         _of_units(federation, report, attacks, worlds // 2, seed, tick)
+    if "reconstruction" in attacks:
+        _reconstruct(federation, report, sight(federation, seen), seed)
     if "property" in attacks:
         report.property = {}
         for name, change in federation.task.properties.items():
             played = play_with(federation, change, worlds // 4, seed, lambda name=name: tick(name))  # type: ignore[misc]
             report.property[name] = {by: told(played, attacker, seed) for by, attacker in ATTACKERS.items()}
     return report
+
+
+def _reconstruct(federation: Federation, report: AttackReport, seen: Sight, seed: int) -> None:
+    prepared, task, transfer = federation.prepare(), federation.task, federation.transfer
+    speak = [party for party, said in seen.said.items() if said]
+    report.reconstruction = {}
+    for by, attacker in ATTACKERS.items():
+        said = {party: attacker(seen, party) for party in speak}
+        if sum(bool(one) for one in said.values()) > 1:  # an attack learns from the others
+            found = reconstruct(said, prepared, transfer, task, federation.makes, seed=seed)
+            report.reconstruction[by] = found
+    if federation.strategy.parametric:
+        recipe = federation.strategy.recipe
+        points = batch_curve(prepared, transfer, task, federation.makes, seed=seed, recipe=recipe)
+        report.reconstruction_by_days = list(points)
 
 
 def effort(federation: Federation, attacks: Sequence[Attack], worlds: int) -> int:

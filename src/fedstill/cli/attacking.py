@@ -69,6 +69,10 @@ def _rows(found: AttackReport) -> Iterator[tuple[str, dict[str, str]]]:
         }
         for name, field in named.items():
             yield name, _shown(found.membership, field)
+    if found.reconstruction:
+        yield "reconstruction: error over a guess's", _shown(found.reconstruction, "mean")
+    for point in found.reconstruction_by_days or ():
+        yield f"  were a first answer of {point.batch} days", {"coordinator": _words(point.found.mean)}
     for name, by_view in (found.property or {}).items():
         yield f"property {name}: AUC", _shown(by_view, "auc")
     if found.audit:
