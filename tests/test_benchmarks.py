@@ -34,6 +34,22 @@ def test_the_energy_benchmark_measures_one_row(tmp_path: Path) -> None:
     assert "naive_mixed" in told.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
+def test_the_attacks_benchmark_attacks_one_row(tmp_path: Path) -> None:
+    words = ["--quick", "--row", "fedsgd", "--worlds", "8", "--only", "audit", "--only", "reconstruction"]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "attacks.py"), *words, "--data", str(DATA), "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    (kept,) = json.loads((tmp_path / "attacks-pjm-development.json").read_text())["measured"]
+    assert {"audit", "reconstruction", "reconstruction_by_days", "nmae", "bytes", "cpu_s"} <= set(kept)
+    assert "coordinator" in told.stdout
+
+
 @pytest.fixture
 def liars(monkeypatch):
     """The benchmark of liars as a module."""
