@@ -61,7 +61,9 @@ HOMES = {
     "skops": {"learners/store.py"},
     "dp_accounting": {"privacy/pricing.py"},
     "holidays": {"energy/calendar.py"},
-    "sklearn": {"learners/sklearn.py", "grouping/clustering.py", "evaluation/metrics.py"},
+    "sklearn": {
+        *("learners/sklearn.py", "grouping/clustering.py", "evaluation/metrics.py", "attacks/inversion.py"),
+    },
     "jinja2": {"evaluation/report.py"},
     "pygal": {"evaluation/plots.py"},
     "sqlalchemy": {

@@ -8,6 +8,7 @@ columns go with public ones.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -98,7 +99,7 @@ def unmixed(table: Array, steady: Array, sources: int, rng: np.random.Generator)
     """The rows behind the slopes of the first layer, each up to its order, by independent component analysis.
 
     Slopes are mixtures, and which rows excite a unit differs from unit to unit: the cocktail party attack (Kariyappa et
-    al., ICML 2023, arXiv:2209.05578) by FastICA (Hyvaerinen and Oja, Neural Networks 2000). The bias of the layer gives
+    al., ICML 2023, arXiv:2209.05578) by scikit-learn's FastICA. The bias of the layer gives
     each component its size and sign.
 
     Parameters
@@ -135,19 +136,12 @@ def unmixed(table: Array, steady: Array, sources: int, rng: np.random.Generator)
 
 
 def _turned(white: Array, rng: np.random.Generator) -> Array:
-    """The rotation of white signals, (c, m), after which they are least Gaussian: FastICA, all at once, with tanh."""
+    """The rotation of white signals, (c, m), after which they are least Gaussian."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
 
-    def orthogonal(matrix: Array) -> Array:
-        left, _, right = np.linalg.svd(matrix)
-        return np.asarray(left @ right)
-
-    c, m = white.shape
-    turn = orthogonal(rng.normal(size=(c, c)))
-    for _ in range(STEPS):
-        said = np.tanh(turn @ white)
-        step = orthogonal(said @ white.T / m - (1 - said**2).mean(axis=1)[:, None] * turn)
-        settled = np.abs(np.abs((step * turn).sum(axis=1)) - 1).max() < 1e-8
-        turn = step
-        if settled:
-            break
-    return turn
+    search = FastICA(whiten=False, max_iter=STEPS, tol=1e-8, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the best that was found is a guess as well
+        found: Array = search.fit(white.T).components_
+    return found
