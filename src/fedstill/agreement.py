@@ -144,8 +144,8 @@ class Agreement:
         """The transfer set as release models see it."""
         return self.task.view(self.transfer.X, self.transfer.block)
 
-    def guard(self, member: Member, ledger: Ledger, noise: Noise) -> Guard:
-        """What stands between a member's data and all that leaves. Raises ConfigError where that cannot be."""
+    def check_privacy(self, member: Member) -> None:
+        """Refuse a mechanism or a budget that does not fit what is asked for. Raises ConfigError, MissingExtra."""
         where = f"participant {member.name}, privacy"
         for recipe in self.recipes:
             check_recipe(member.privacy, recipe, where)
@@ -156,6 +156,10 @@ class Agreement:
                 remedy="Leave out contributes, or the mechanism",
             )
         check_unit(member.privacy, self.task.units, where)
+
+    def guard(self, member: Member, ledger: Ledger, noise: Noise) -> Guard:
+        """What stands between a member's data and all that leaves. Raises as `check_privacy`."""
+        self.check_privacy(member)
         public = None if member.privacy.mechanism == UNGUARDED else self.public
         return Guard(member.privacy, public, self.rounds * len(self.recipes), ledger, noise, self.quorum)
 

@@ -137,6 +137,9 @@ class Federation:
         runs = rounds if chosen.rounds is None else chosen.rounds
         needed = _quorum(quorum, len(self.members))
         self.agreement = Agreement(task, self.transfer, codec, chosen.recipes, runs, seed, len(self.members), needed)
+        for one in self.members:
+            self.agreement.check_privacy(one)
+        check_together([one.privacy for one in self.members], "privacy")
         coder = self.agreement.coder
         self.makes = {one.name: self.agreement.make(one) for one in self.members}
         self.strategy = self._ready(chosen)
@@ -264,7 +267,6 @@ class Federation:
         return Plan(parties, self.task.outputs, n_items, rounds, quorum, deadline_s, stop_after=stop_after)
 
     def _exchange(self, prepared: Mapping[str, Prepared], chance: str = "") -> Exchange:
-        check_together([one.privacy for one in self.members], "privacy")
         builds = {
             one.name: self.agreement.build(self.makes[one.name], prepared[one.name], self._guard(one, chance))
             for one in self.members

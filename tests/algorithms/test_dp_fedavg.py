@@ -196,4 +196,4 @@ def test_who_only_listens_learns_what_the_others_average(loads):
 )
 def test_what_would_not_be_paid_for_does_not_run(loads, strategy, privacy, last, options, match):
     with pytest.raises(ConfigError, match=match):
-        federation(loads, privacy, strategy, last, **options).run()
+        federation(loads, privacy, strategy, last, **options)  # and `fedstill check` says so
