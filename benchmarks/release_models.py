@@ -48,13 +48,13 @@ class Trained:
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "dp_sgd": ("dp_sgd", {}),
-    "dp_sgd, learning_rate 2": ("dp_sgd", {"learning_rate": 2.0}),
+    "dp_sgd, learning_rate 1": ("dp_sgd", {"learning_rate": 1.0}),
     "opacus": ("opacus", {}),
 }
 ROWS = {
     f"{kind}, {f'epsilon {epsilon:g}' if epsilon else 'no noise'}": Trained(mechanism, epsilon, options)
     for kind, (mechanism, options) in KINDS.items()
-    for epsilon in (2, 4, 8, None)
+    for epsilon in (1, 2, 4, 8, None)
 }
 
 

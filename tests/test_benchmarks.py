@@ -377,6 +377,44 @@ def test_the_benchmark_of_release_models_measures_all_utilities(tmp_path: Path) 
     assert all(0 < one["nmae"] < 0.1 for one in kept["measured"])
 
 
+@pytest.fixture
+def dp_fedavg(monkeypatch):
+    """The benchmark of noise on clipped updates as a module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("dp_fedavg")
+
+
+def test_noise_in_a_mean_of_updates_is_as_long_as_the_price_says(dp_fedavg):
+    """A multiplier z: in each of 8 answers 2 z C / sqrt(7) a number, in their mean sqrt(8) times less."""
+    pytest.importorskip("dp_accounting")
+    from fedstill.privacy.pricing import epsilon
+    from fedstill.privacy.spending import Gaussian
+
+    length = dp_fedavg.noise_length(dp_fedavg.ROWS["clip 0.1, epsilon 8"], 900, 8)
+    z = length / 30 * (8 * 7) ** 0.5 / 2
+    assert epsilon([Gaussian(z, dp_fedavg.ROUNDS)], 1e-5) == pytest.approx(8, rel=1e-3)
+    assert dp_fedavg.noise_length(dp_fedavg.ROWS["clip 1, epsilon 8"], 900, 8) == pytest.approx(length)
+    assert dp_fedavg.noise_length(dp_fedavg.ROWS["clip 1, no noise"], 900, 8) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
+def test_the_benchmark_of_clipped_updates_measures_what_is_taught_and_what_is_kept(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    pytest.importorskip("holidays")
+    words = ["--quick", "--data", str(DATA), "--out", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "dp_fedavg.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((tmp_path / "dp-fedavg-pjm-development-quick.json").read_text())
+    assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
+    assert [one["row"] for one in kept["measured"]] == ["linear, clip 0.1, epsilon 8"] * 8
+    assert all(7.9 < one["epsilon"] <= 8 for one in kept["measured"])
+    means = pd.DataFrame(kept["measured"])[["federated nmae", "floor nmae", "distilled nmae"]].mean()
+    assert 0 < means["federated nmae"] < means["floor nmae"] < means["distilled nmae"]
+
+
 def test_the_benchmark_of_privacy_measures_newcomers_and_those_they_listen_to(tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting")
     sys.path.insert(0, str(ROOT / "benchmarks"))
