@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedstill.attacks.sights import ATTACKERS, sight, stacked
+from fedstill.attacks.scores import query
+from fedstill.attacks.sights import ATTACKERS, Said, sight, stacked
 from fedstill.attacks.suite import attack, effort
 from fedstill.attacks.worlds import heard, play
 from fedstill.energy.changes import august_closure, night_shift
 from fedstill.energy.synthetic import sites
 from fedstill.errors import ConfigError
 from fedstill.federation import Federation
+from fedstill.labels import Release
 from fedstill.members import Member
 from fedstill.privacy.guard import Privacy
 from fedstill.privacy.spending import Budget
@@ -201,3 +203,18 @@ def test_rows_of_classes_are_attacked_as_well():
         ).unit
         == "customer"
     )
+
+
+def test_a_gradient_falls_along_the_days_that_it_is_of():
+    """By hand: a participant with one day alone, whose loss rises fastest along the gradient of that day."""
+    built = federation("fedsgd", "mlp", options={"weights": "equal"})
+    prepared = built.prepare()
+    site = prepared[NAMES[0]].site
+    (day, *_), start = np.unique(site.units), built.strategy.memory
+    model = built.makes[NAMES[0]](seed=0).initialise(site.rows.X.shape[1])
+    model.set_parameters(start)
+    own = site.of_units([day]).rows
+    said = Said(1, Release(parameters=model.gradient(own.X, own.y)), start, built.strategy.recipe)
+    slopes = query(built, NAMES[0], site.rows, site.units)([said])
+    assert slopes[0] > 0
+    assert slopes[0] > np.quantile(slopes, 0.8)

@@ -7,8 +7,8 @@ Shadows are worlds in which the attacker knows what was there. Those that a stat
 * "loss": a model errs less on what it has seen (LiRA: Carlini et al., Membership Inference Attacks From First
   Principles, S&P 2022, arXiv:2112.03570; with a fixed variance, as for few shadows, and for regression the logarithm of
   the loss). Of soft labels the attacker asks a surrogate that was fitted to them, which remembers what its teacher does
-  (Jagielski et al., Students Parrot Their Teachers, NeurIPS 2023, arXiv:2303.03446); of gradients it is how far the
-  unit's own gradient goes the same way.
+  (Jagielski et al., Students Parrot Their Teachers, NeurIPS 2023, arXiv:2303.03446); of gradients it is how fast the
+  unit's loss rises along them, the product with its own gradient.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from fedstill.sites import Rows, losses
 
 NARROW, RIDGE = 2.0, 0.003
 """Of the surrogate: its kernel is exp(-NARROW d^2 / median d^2), and RIDGE keeps it from following every number."""
+STEP = 0.01
+"""Along a gradient, as part of the length of all parameters."""
 _TINY = 1e-9
 
 
@@ -93,8 +95,7 @@ def query(federation: Federation, target: Party, rows: Rows, units: Array) -> Qu
             return np.zeros(of.max() + 1)
         model = model.initialise(inputs.shape[1])
         if one.recipe.release is Kind.GRADIENTS:
-            model.set_parameters(one.start)
-            return _alike(model, rows, of, one.release.parameters)
+            return _slope(model, one, lambda: _loss(outputs, rows, model.predict(rows.X), of))
         model.set_parameters({**one.start, **one.release.parameters})
         return _loss(outputs, rows, model.predict(rows.X), of)
 
@@ -111,15 +112,18 @@ def _loss(outputs: Outputs, rows: Rows, predicted: Array, of: Array) -> Array:
     return np.asarray(np.log(np.bincount(of, each) / np.bincount(of) + _TINY))
 
 
-def _alike(model: Parametric, rows: Rows, of: Array, released: object) -> Array:
-    """Minus the cosine between each unit's gradient and the one that was released."""
-    told = np.concatenate([np.asarray(array, np.float64).ravel() for _, array in sorted(dict(released).items())])  # type: ignore[call-overload]
-    alike = np.zeros(of.max() + 1)
-    for unit in range(len(alike)):
-        own = rows.where(of == unit)
-        moved = np.concatenate([array.ravel() for _, array in sorted(model.gradient(own.X, own.y).items())])
-        alike[unit] = -moved @ told / max(float(np.linalg.norm(moved) * np.linalg.norm(told)), _TINY)
-    return alike
+def _slope(model: Parametric, one: Said, loss: Callable[[], Array]) -> Array:
+    """How fast the loss of each unit rises along a gradient that was released: it falls fastest against its own."""
+    start = {name: np.asarray(array, np.float64) for name, array in (one.start or {}).items()}
+    along = {name: np.asarray(one.release.parameters[name], np.float64) for name in start}
+    far, size = (np.sqrt(sum(float((array**2).sum()) for array in part.values())) for part in (start, along))
+    step = STEP * far / max(size, _TINY)
+    ends = []
+    for sign in (1, -1):
+        model.set_parameters({name: start[name] + sign * step * along[name] for name in start})
+        ends.append(loss())
+    found: Array = ends[0] - ends[1]
+    return found
 
 
 def _surrogate(inputs: Array, X: Array) -> Array:
