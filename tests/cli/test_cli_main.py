@@ -38,7 +38,8 @@ def explode(*_: object, **__: object) -> None:
 def test_run_writes_report_models_and_log(finished: tuple[Path, Any]) -> None:
     out, told = finished
     assert told.code == 0
-    assert {path.name for path in out.iterdir()} == {"report.json", "report.html", "models", "events.log"}
+    written = {"report.json", "report.html", "models", "events.log", "federation.json"}
+    assert {path.name for path in out.iterdir()} == written
     assert {path.name for path in (out / "models").iterdir()} == {"alpha", "beta", "gamma"}
     events = list(read_events(out / "events.log"))
     assert isinstance(events[0], Started)
