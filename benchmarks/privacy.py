@@ -60,7 +60,19 @@ ROWS = {
 }
 
 
-def drawn(bench: Bench, design: str, seed: int, row: Protected) -> list[Member]:
+@dataclass(frozen=True)
+class Design:
+    """Who takes part: "year" or "newcomers", and since when those who speak have a history; None: for a year."""
+
+    name: str
+    since: str | None = None
+
+    def history(self, one: Member) -> Member:
+        """One who speaks, with all of its history."""
+        return one if self.since is None else replace(one, history=(self.since, one.history[1]))
+
+
+def drawn(bench: Bench, design: Design, seed: int, row: Protected) -> list[Member]:
     """Members as the seed draws them."""
     parts = {
         weeks: members(bench.setting, bench.sites, bench.period, weeks, seed, Row("grouped", companions=False))
@@ -69,13 +81,13 @@ def drawn(bench: Bench, design: str, seed: int, row: Protected) -> list[Member]:
     listens = set(np.random.default_rng(seed).permutation(list(bench.sites))[: len(bench.sites) // 2])
     return [
         replace(short, privacy=SILENT if row.epsilon else Privacy())
-        if design == "newcomers" and short.name in listens
-        else replace(long, privacy=row.privacy)
+        if design.name == "newcomers" and short.name in listens
+        else replace(design.history(long), privacy=row.privacy)
         for long, short in zip(parts[YEAR], parts[SHORT], strict=True)
     ]
 
 
-def federation(bench: Bench, design: str, seed: int, row: Protected, workers: int) -> Federation:
+def federation(bench: Bench, design: Design, seed: int, row: Protected, workers: int) -> Federation:
     """The federation of one row."""
     _, *test = bench.setting.periods[bench.period]
     task = Forecast(test=(test[0], test[1]), country=bench.setting.country)
@@ -84,7 +96,7 @@ def federation(bench: Bench, design: str, seed: int, row: Protected, workers: in
     return Federation(task, chosen, bench.public, strategy="grouped", quorum=quorum, workers=workers, seed=seed)
 
 
-def run(bench: Bench, design: str, seed: int, row: Protected, workers: int) -> list[dict[str, Any]]:
+def run(bench: Bench, design: Design, seed: int, row: Protected, workers: int) -> list[dict[str, Any]]:
     """What one federation says of each participant."""
     chosen = federation(bench, design, seed, row, workers)
     short = {one.name for one in chosen.members if _weeks(one) < YEAR - 1}
@@ -107,9 +119,9 @@ def _weeks(member: Member) -> int:
     return int((last - first).astype(int)) // 7
 
 
-def tuned(bench: Bench, design: str, seed: int) -> dict[str, float]:
+def tuned(bench: Bench, design: Design, seed: int) -> dict[str, float]:
     """NMAE of each newcomer's own kind alone with six weeks, its options chosen by its held-back days."""
-    if design != "newcomers":
+    if design.name != "newcomers":
         return {}
     chosen = federation(bench, design, seed, Protected("dp_sgd", 8.0), 1)
     plain = [replace(one, privacy=Privacy()) for one in chosen.members if _weeks(one) < YEAR - 1]
@@ -148,27 +160,37 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 @common.period_option()
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @common.row_option(ROWS)
+@click.option("--since", help="Histories of those who speak begin here, if data do; for a year unless given.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
 @common.out_option
 def main(
-    design: str, source: str, data: Path, period: str, seeds: int, chosen: Sequence[str], workers: int, out: Path
+    design: str,
+    source: str,
+    data: Path,
+    period: str,
+    seeds: int,
+    chosen: Sequence[str],
+    since: str | None,
+    workers: int,
+    out: Path,
 ) -> None:
     """Measure all ways to speak on one design and keep what was measured as JSON."""
     setting = SETTINGS[source]
     common.need(data, setting.source[0])
     bench = Bench(setting, *load(setting, data, period), period, YEAR)
     rows = list(chosen or ROWS)
-    written = out / f"privacy-{design}-{source}-{period}.json"
+    who = Design(design, since)
+    written = out / f"privacy-{design}-{source}-{period}{f'-since-{since}' if since else ''}.json"
     before = common.stored(written)
     found = [
         one for one in before["measured"] if one["row"] in ROWS and (one["row"] not in rows or one["seed"] >= seeds)
     ]
     alone: dict[str, Mapping[str, float]] = dict(before["setting"].get("tuned", {}))
-    described = {"data": source, "design": design, "period": period, "tuned": alone}
+    described = {"data": source, "design": design, "since": since, "period": period, "tuned": alone}
     for seed, key in tqdm([(seed, key) for seed in range(seeds) for key in rows], file=sys.stderr):
         if str(seed) not in alone:
-            alone[str(seed)] = tuned(bench, design, seed)
-        found += [{"row": key, "seed": seed, **one} for one in run(bench, design, seed, ROWS[key], workers)]
+            alone[str(seed)] = tuned(bench, who, seed)
+        found += [{"row": key, "seed": seed, **one} for one in run(bench, who, seed, ROWS[key], workers)]
         common.keep(written, described, common.known(ROWS, found), found)
     with common.wide():
         print(table(pd.DataFrame(found)), "\n")
