@@ -72,7 +72,10 @@ def _rows(found: AttackReport) -> Iterator[tuple[str, dict[str, str]]]:
     if found.reconstruction:
         yield "reconstruction: error over a guess's", _shown(found.reconstruction, "mean")
     for point in found.reconstruction_by_days or ():
-        yield f"  were a first answer of {point.batch} {found.unit}{'s' * (point.batch > 1)}", {"coordinator": _words(point.found.mean)}
+        yield (
+            f"  were a first answer of {point.batch} {found.unit}{'s' * (point.batch > 1)}",
+            {"coordinator": _words(point.found.mean)},
+        )
     for name, by_view in (found.property or {}).items():
         yield f"property {name}: AUC", _shown(by_view, "auc")
     if found.audit:
