@@ -424,10 +424,13 @@ def test_the_benchmark_of_privacy_measures_newcomers_and_those_they_listen_to(tm
         sys.path.pop(0)
     sites = dict.fromkeys("abcdefgh")
     bench = privacy.Bench(privacy.SETTINGS["pjm"], sites, [], "development", privacy.YEAR)
-    protected = privacy.drawn(bench, "newcomers", 0, privacy.ROWS["dp_sgd, epsilon 2"])
-    plain = privacy.drawn(bench, "newcomers", 0, privacy.ROWS["none"])
+    protected = privacy.drawn(bench, privacy.Design("newcomers"), 0, privacy.ROWS["dp_sgd, epsilon 2"])
+    plain = privacy.drawn(bench, privacy.Design("newcomers"), 0, privacy.ROWS["none"])
     assert [one.privacy.mechanism for one in protected].count("silent") == 4
     assert {one.privacy.mechanism for one in plain} == {"none"}
     assert [one.history for one in protected] == [one.history for one in plain]
-    year = privacy.drawn(bench, "year", 0, privacy.ROWS["dp_sgd, epsilon 2"])
+    longer = privacy.drawn(bench, privacy.Design("newcomers", "2012-01-11"), 0, privacy.ROWS["none"])
+    assert [one.history[0] for one in longer].count("2012-01-11") == 4
+    assert [one.history[1] for one in longer] == [one.history[1] for one in plain]
+    year = privacy.drawn(bench, privacy.Design("year"), 0, privacy.ROWS["dp_sgd, epsilon 2"])
     assert {one.privacy.budget.epsilon for one in year} == {2.0}
