@@ -395,3 +395,15 @@ def nobody(folder):
             os.seteuid(0)
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_who_is_second_before_the_first_has_written_anything_is_told_to_try_again(tmp_path):
+    """And not that its payload is wrong, which would end it."""
+    transfer = pytest.importorskip("fedstill.service.http.transfer")
+    blobs, payload = Blobs(tmp_path, 100), b"payload"
+    digest = hashlib.sha256(payload).hexdigest()
+    with blobs._held(digest, os.O_CREAT), pytest.raises(transfer.Refused) as second:
+        transfer._write(Blobs(tmp_path, 100), digest, 0, bytearray(payload), last=True)
+    assert second.value.status == 409
+    transfer._write(blobs, digest, 0, bytearray(payload), last=True)
+    assert blobs.has(digest)

@@ -13,7 +13,7 @@ from fedstill.errors import WireError
 from fedstill.service.callers import Refused
 from fedstill.service.http.gate import Gone, Receive, Scope, Send
 from fedstill.service.limits import Limits
-from fedstill.service.store.blobs import Blobs
+from fedstill.service.store.blobs import Blobs, Taken
 
 PIECE_BYTES = 512 * 1024
 """What is read from or written to a payload's file at once."""
@@ -154,7 +154,7 @@ def _write(blobs: Blobs, digest: str, at: int, block: bytearray, *, last: bool =
             blobs.finish(digest)
     except WireError as error:
         present = blobs.offset(digest)
-        if present:
+        if present or isinstance(error, Taken):  # who was quicker may have written nothing yet, or all of it
             raise _misfit(error.what, present) from None
         raise
 

@@ -42,6 +42,10 @@ MAPPED_BYTES = 256 * 1024
 """Payloads over this size are mapped into memory rather than read, so that they take none while nobody looks."""
 
 
+class Taken(WireError):  # noqa: N818 - says what happened
+    """Another process adds to the same payload right now, or has just finished it: trying again is of use."""
+
+
 class Blobs:
     """Payloads in a folder, which is made where it does not exist.
 
@@ -212,7 +216,7 @@ class Blobs:
     def _held(self, digest: str, flags: int = 0) -> Iterator[FileIO]:
         """Open a part for this process alone. Raises WireError where another one has it."""
         path = self._part(digest)
-        taken = WireError("somebody else sends this payload right now", where=digest, remedy="Try again")
+        taken = Taken("somebody else sends this payload right now", where=digest, remedy="Try again")
         try:
             descriptor = os.open(path, os.O_RDWR | flags | getattr(os, "O_BINARY", 0), 0o600)
         except FileNotFoundError:
