@@ -17,16 +17,22 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
 
+def measured(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A benchmark that ran to its end."""
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / name), *words], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    return told
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
 def test_the_energy_benchmark_measures_one_row(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     pytest.importorskip("xgboost")
     words = ["pjm", "--quick", "--row", "fedmd", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "energy.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    told = measured("energy.py", *words)
     kept = json.loads((tmp_path / "energy-pjm-development-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     assert len(kept["measured"]) == 8
@@ -38,13 +44,7 @@ def test_the_energy_benchmark_measures_one_row(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (DATA / "pjm_hourly.parquet").exists(), reason="the load of the utilities is not here")
 def test_the_attacks_benchmark_attacks_one_row(tmp_path: Path) -> None:
     words = ["--quick", "--row", "fedsgd", "--worlds", "8", "--only", "audit", "--only", "reconstruction"]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "attacks.py"), *words, "--data", str(DATA), "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    told = measured("attacks.py", *words, "--data", str(DATA), "--out", str(tmp_path))
     (kept,) = json.loads((tmp_path / "attacks-pjm-development.json").read_text())["measured"]
     assert {"audit", "reconstruction", "reconstruction_by_days", "nmae", "bytes", "cpu_s"} <= set(kept)
     assert "coordinator" in told.stdout
@@ -90,10 +90,7 @@ def test_the_benchmark_of_liars_measures_the_honest(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     pytest.importorskip("xgboost")
     words = ["pjm", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "liars.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    measured("liars.py", *words)
     kept = json.loads((tmp_path / "liars-pjm-development-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     by_lie = pd.DataFrame(kept["measured"]).groupby("lie")["participant"].agg(set)
@@ -108,13 +105,7 @@ def test_the_benchmark_of_contributions_shares_all_out(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     pytest.importorskip("xgboost")
     words = ["pjm", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "contributions.py"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    measured("contributions.py", *words)
     honest, flipped = json.loads((tmp_path / "contributions-pjm-development-quick.json").read_text())["measured"]
     for one in (honest, flipped):
         assert sum(one["shapley"].values()) == pytest.approx(one["together"], abs=1e-4)
@@ -157,10 +148,7 @@ def test_accuracy_counts_rows_or_their_weight(classes):
 def test_the_benchmark_of_classes_measures_one_row(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     words = ["mnist", "--quick", "--row", "experts", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "classes.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    measured("classes.py", *words)
     kept = json.loads((tmp_path / "classes-mnist-development-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     assert [one["row"] for one in kept["measured"]] == (
@@ -201,10 +189,7 @@ def test_the_benchmark_of_the_steel_works_measures_both_tasks(tmp_path: Path) ->
     pytest.importorskip("lightgbm")
     pytest.importorskip("xgboost")
     words = ["--quick", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "steel.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    measured("steel.py", *words)
     kept = json.loads((tmp_path / "steel-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     assert [one["case"] for one in kept["measured"]] == ["load, day ahead"] * 6 + ["type from signals"] * 6
@@ -257,10 +242,7 @@ def test_the_smallest_student_that_keeps_enough_is_chosen(lighter):
 def test_the_benchmark_of_lighter_students_measures_two_kinds(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     words = ["mnist", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "lighter.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    measured("lighter.py", *words)
     kept = json.loads((tmp_path / "lighter-mnist-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     by_way = {(one["row"], one.get("way", "")): one for one in kept["measured"]}
@@ -289,10 +271,7 @@ def test_the_benchmark_of_traffic_finds_that_grouping_is_free(tmp_path: Path) ->
     pytest.importorskip("lightgbm")
     pytest.importorskip("xgboost")
     words = ["pjm", "--quick", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "traffic.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    measured("traffic.py", *words)
     kept = json.loads((tmp_path / "traffic-pjm-quick.json").read_text())
     assert kept["setting"]["bytes_that_grouping_adds"] == {"grouped (default)": 0}
     up = {row: sum(one["bytes_up"] for one in kept["measured"] if one["row"] == row) for row in kept["rows"]}
@@ -305,13 +284,7 @@ def test_the_benchmark_of_transfer_sets_measures_one_row(tmp_path: Path) -> None
     pytest.importorskip("lightgbm")
     pytest.importorskip("xgboost")
     words = ["--quick", "--plain", "--row", "weekends", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "transfer_sets.py"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    measured("transfer_sets.py", *words)
     kept = json.loads((tmp_path / "transfer-sets-quick.json").read_text())
     assert len(kept["measured"]) == 8
     assert all(one["items"] == 300 and one["coverage"] < 0.7 for one in kept["measured"])
@@ -324,13 +297,7 @@ def test_the_benchmark_of_mqtt_measures_all_its_parts(tmp_path: Path) -> None:
 
     if MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "mqtt.py"), "--quick", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    measured("mqtt.py", "--quick", "--out", str(tmp_path))
     kept = json.loads((tmp_path / "mqtt-quick.json").read_text())
     parts = [one["part"] for one in kept["measured"]]
     assert parts == ["raw"] * 4 + ["link"] * 2 + ["rounds"]
@@ -345,13 +312,7 @@ def test_benchmarks_between_machines_measure_rounds(name: str, times: str, round
     pytest.importorskip("uvicorn")
     if name == "many" and not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system does not bind processes to cores")
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    measured(f"{name}.py", "--quick", "--out", str(tmp_path))
     (kept,) = json.loads((tmp_path / f"{name}-quick.json").read_text())["measured"]
     assert len(kept[times]) == rounds
     assert all(taken > 0 for taken in kept[times])
@@ -364,13 +325,7 @@ def test_the_benchmark_of_release_models_measures_all_utilities(tmp_path: Path) 
     pytest.importorskip("dp_accounting")
     pytest.importorskip("holidays")
     words = ["--row", "dp_sgd, epsilon 8", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "release_models.py"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    measured("release_models.py", *words)
     kept = json.loads((tmp_path / "release-models-pjm-since-2014.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     assert len(kept["measured"]) == 8
@@ -403,10 +358,7 @@ def test_the_benchmark_of_clipped_updates_measures_what_is_taught_and_what_is_ke
     pytest.importorskip("dp_accounting")
     pytest.importorskip("holidays")
     words = ["--quick", "--data", str(DATA), "--out", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "dp_fedavg.py"), *words], capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    measured("dp_fedavg.py", *words)
     kept = json.loads((tmp_path / "dp-fedavg-pjm-development-quick.json").read_text())
     assert {"made", "environment", "setting", "rows", "measured"} == set(kept)
     assert [one["row"] for one in kept["measured"]] == ["linear, clip 0.1, epsilon 8"] * 8

@@ -215,6 +215,6 @@ def test_a_gradient_falls_along_the_days_that_it_is_of():
     model.set_parameters(start)
     own = site.of_units([day]).rows
     said = Said(1, Release(parameters=model.gradient(own.X, own.y)), start, built.strategy.recipe)
-    slopes = query(built, NAMES[0], site.rows, site.units)([said])
+    slopes = query(built, NAMES[0], site.rows)([said])
     assert slopes[0] > 0
     assert slopes[0] > np.quantile(slopes, 0.8)

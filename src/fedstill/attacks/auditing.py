@@ -56,7 +56,7 @@ def audit(seen: Mapping[Party, Evidence], delta: float, promised: float) -> Audi
 
 
 def _audited(seen: Mapping[Party, Evidence], statistic: str) -> tuple[Array, Array]:
-    """Standardised scores and truth of all units that are audited."""
+    """Scores and truth of all units that are audited."""
     scores, truths = [], []
     for one in seen.values():
         pairs = len(one.there) // 2

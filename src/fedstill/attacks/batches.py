@@ -74,15 +74,17 @@ def batch_curve(
             models[party] = model.initialise(f)
     if len(models) < 2:
         return ()
-    world = Knowledge.of({party: prepared[party] for party in models}, transfer, task, parametric=True)
-    fewest = min(len(blocks) for blocks in world.blocks.values())
+    knowledge = Knowledge.of({party: prepared[party] for party in models}, transfer, task, parametric=True)
+    fewest = min(len(blocks) for blocks in knowledge.blocks.values())
     counts = sorted({fewest if size is None else min(size, fewest) for size in sizes})
     rng = np.random.default_rng(seed)
-    return tuple(BatchPoint(count, judged(_trials(world, models, count, days, recipe, rng), rng)) for count in counts)
+    return tuple(
+        BatchPoint(count, judged(_trials(knowledge, models, count, days, recipe, rng), rng)) for count in counts
+    )
 
 
 def _trials(
-    world: Knowledge,
+    knowledge: Knowledge,
     models: Mapping[Party, Parametric],
     count: int,
     days: int,
@@ -93,11 +95,15 @@ def _trials(
     repeats = max(1, min(REPEATS, days // count))
     enough = max(repeats, min(SAMPLES, SAMPLED_DAYS // count))
     samples = {
-        party: [_sample(model, world.blocks[party], count, recipe, rng) for _ in range(enough)]
+        party: [_sample(model, knowledge.blocks[party], count, recipe, rng) for _ in range(enough)]
         for party, model in models.items()
     }
     other = dict(zip(models, [*list(models)[1:], next(iter(models))], strict=True))
-    attacks = {**direct(world), **learned(world, samples), f"unmixed, matched {HINDSIGHT}": _unmixing(world, rng)}
+    attacks = {
+        **direct(knowledge),
+        **learned(knowledge, samples),
+        f"unmixed, matched {HINDSIGHT}": _unmixing(knowledge, rng),
+    }
     asked = np.sort(rng.choice(count, min(count, days), replace=False))
     trials = {}
     for party in models:
@@ -109,8 +115,8 @@ def _trials(
         names = set.intersection(*(set(told) for told in (*own, *unrelated)))
         trials[party] = Trial(
             np.vstack([batch.truth[asked] for batch in drawn]),
-            np.vstack([world.guess(party, party, batch)[asked] for batch in drawn]),
-            np.vstack([world.habits(party, batch)[asked] for batch in drawn]),
+            np.vstack([knowledge.guess(party, party, batch)[asked] for batch in drawn]),
+            np.vstack([knowledge.habits(party, batch)[asked] for batch in drawn]),
             *({name: np.vstack([one[name][asked] for one in told]) for name in names} for told in (own, unrelated)),
         )
     return trials
@@ -140,10 +146,10 @@ def _batch(blocks: Blocks, count: int, rng: np.random.Generator) -> Blocks:
     return blocks.take(np.arange(first, first + count))
 
 
-def _unmixing(world: Knowledge, rng: np.random.Generator) -> Attack:
+def _unmixing(knowledge: Knowledge, rng: np.random.Generator) -> Attack:
     @cache
     def same(party: Party) -> Array:
-        return steady([one for other, one in world.blocks.items() if other != party])
+        return steady([one for other, one in knowledge.blocks.items() if other != party])
 
     def attack(party: Party, heard: Heard, blocks: Blocks) -> Array | None:
         if heard.table is None or len(blocks) > MOST_SOURCES:

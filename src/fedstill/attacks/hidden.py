@@ -17,9 +17,8 @@ import numpy as np
 from fedstill.labels import Array, Party, Space
 from fedstill.sites import Rows
 from fedstill.tasks.base import Task
+from fedstill.tasks.inputs import AHEAD, CALENDAR
 
-KNOWN_AHEAD = ("minute_", "weekday_", "holiday", "covariate_", "change_of_")
-"""How the names of public inputs of a forecast begin."""
 FARTHEST = 3.0
 """Standard deviations of the transfer set from which on a value counts as so many; where networks clip their inputs."""
 MOST_ROWS = 6000
@@ -39,7 +38,7 @@ class Columns:
     def of(cls, task: Task) -> Columns:
         """The columns of a task."""
         ahead = task.outputs.space is Space.QUANTILES
-        public = np.array([ahead and name.startswith(KNOWN_AHEAD) for name in task.features], bool)
+        public = np.array([ahead and name.startswith(CALENDAR + AHEAD) for name in task.features], bool)
         return cls(np.flatnonzero(public), np.flatnonzero(~public))
 
 

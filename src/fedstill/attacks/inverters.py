@@ -105,14 +105,14 @@ def guesses(attacks: Mapping[str, Attack], party: Party, heard: Heard, blocks: B
     }
 
 
-def direct(world: Knowledge) -> dict[str, Attack]:
+def direct(knowledge: Knowledge) -> dict[str, Attack]:
     """Attacks through the first layer, which look at nothing but the release and the prior."""
 
     def told(trust: float) -> Attack:
         def attack(party: Party, heard: Heard, blocks: Blocks) -> Array | None:
             if heard.table is None:
                 return None
-            return through_first_layer(heard.table, blocks, world.prior.without({party}, linear=True), trust)
+            return through_first_layer(heard.table, blocks, knowledge.prior.without({party}, linear=True), trust)
 
         return attack
 
@@ -123,18 +123,18 @@ Sign = Callable[[Party, Party, Heard, Blocks], Array | None]
 """What who attacks a target (the first) sees of a participant's blocks (the second's), (d, s)."""
 
 
-def learned(world: Knowledge, samples: Samples) -> dict[str, Attack]:
+def learned(knowledge: Knowledge, samples: Samples) -> dict[str, Attack]:
     """Attacks that learn from samples of the other participants how what a release says goes with days."""
 
     def said(target: Party, party: Party, heard: Heard, blocks: Blocks) -> Array | None:
         if heard.voice is None:
             return None
-        return profiles(heard.voice, blocks, world.prior.without({party, target})(blocks.public))
+        return profiles(heard.voice, blocks, knowledge.prior.without({party, target})(blocks.public))
 
     def layer(target: Party, party: Party, heard: Heard, blocks: Blocks) -> Array | None:
         if heard.table is None:
             return None
-        linear = world.prior.without({party, target}, linear=True)
+        linear = knowledge.prior.without({party, target}, linear=True)
         before = blocks.means(linear(blocks.public))
         trusts = [trust for name, trust in TRUSTS.items() if name != "exact"]
         return np.hstack([through_first_layer(heard.table, blocks, linear, trust) - before for trust in trusts])
@@ -144,10 +144,10 @@ def learned(world: Knowledge, samples: Samples) -> dict[str, Attack]:
         return None if one is None or other is None else np.hstack([one, other])
 
     signs = {"what it says": said, "its first layer": layer, "both": both}
-    return {f"learned from {name}": _learned(world, samples, sign) for name, sign in signs.items()}
+    return {f"learned from {name}": _learned(knowledge, samples, sign) for name, sign in signs.items()}
 
 
-def _learned(world: Knowledge, samples: Samples, sign: Sign) -> Attack:
+def _learned(knowledge: Knowledge, samples: Samples, sign: Sign) -> Attack:
     @cache
     def lesson(target: Party) -> Callable[[Array], Array] | None:
         """What the others' samples teach who attacks this one."""
@@ -156,7 +156,7 @@ def _learned(world: Knowledge, samples: Samples, sign: Sign) -> Attack:
             seen = [sign(target, party, *pair) for pair in pairs if party != target]
             if seen and all(one is not None for one in seen):
                 signs[party] = np.vstack([one for one in seen if one is not None])
-                gaps[party] = np.vstack([known.truth - world.guess(party, target, known) for _, known in pairs])
+                gaps[party] = np.vstack([known.truth - knowledge.guess(party, target, known) for _, known in pairs])
         return regression(signs, gaps) if signs else None
 
     def attack(target: Party, heard: Heard, blocks: Blocks) -> Array | None:
@@ -164,6 +164,6 @@ def _learned(world: Knowledge, samples: Samples, sign: Sign) -> Attack:
         correct = None if own is None else lesson(target)
         if own is None or correct is None:
             return None
-        return world.guess(target, target, blocks) + correct(own)
+        return knowledge.guess(target, target, blocks) + correct(own)
 
     return attack

@@ -13,13 +13,11 @@ import numpy as np
 from scipy import stats
 
 from fedstill.attacks.reports import Estimate, Membership
-from fedstill.attacks.scores import by_direction, by_loss, query
+from fedstill.attacks.scores import Query, by_direction, by_loss
 from fedstill.attacks.sights import Attacker, stacked
 from fedstill.attacks.worlds import World
 from fedstill.evaluation.bootstrap import interval
-from fedstill.federation import Federation
 from fedstill.labels import Array, Party
-from fedstill.tasks.base import Prepared
 
 RESAMPLES = 200
 RATES = (0.001, 0.01)
@@ -44,14 +42,11 @@ class Evidence:
 STATISTICS = ("direction", "loss")
 
 
-def evidence(
-    federation: Federation, prepared: Mapping[Party, Prepared], worlds: Sequence[World], attacker: Attacker
-) -> dict[Party, Evidence]:
-    """What an attacker has seen of each participant."""
+def evidence(queries: Mapping[Party, Query], worlds: Sequence[World], attacker: Attacker) -> dict[Party, Evidence]:
+    """What an attacker has seen of each participant, by what may be asked about it."""
     found = {}
-    for party, one in prepared.items():
+    for party, ask in queries.items():
         saids = [attacker(world.sight, party) for world in worlds]
-        ask = query(federation, party, one.site.rows, one.site.units)
         there = np.stack([world.there[party] for world in worlds])
         found[party] = Evidence(stacked(saids), np.stack([ask(said) for said in saids]), there)
     return found

@@ -13,21 +13,26 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedstill.attacks.membership import auc
+from fedstill.attacks.membership import RESAMPLES, auc
 from fedstill.attacks.reports import Estimate, Property
+from fedstill.attacks.scores import discriminant
 from fedstill.attacks.sights import Attacker, stacked
 from fedstill.attacks.worlds import Tick, World, halves, heard
 from fedstill.evaluation.bootstrap import interval
 from fedstill.federation import Federation
 from fedstill.labels import Array, Party
-from fedstill.tasks.base import Change
-
-RESAMPLES = 200
+from fedstill.tasks.base import Change, Prepared
 
 
-def play_with(federation: Federation, change: Change, pairs: int, seed: int, tick: Tick = lambda: None) -> list[World]:
+def play_with(
+    federation: Federation,
+    plain: Mapping[Party, Prepared],
+    change: Change,
+    pairs: int,
+    seed: int,
+    tick: Tick = lambda: None,
+) -> list[World]:
     """Run the federation in so many pairs of worlds, in each of which half of the participants have the property."""
-    plain = federation.prepare()
     changed = {
         one.name: federation.agreement.prepare(replace(one, data=change(one.data))) for one in federation.members
     }
@@ -58,19 +63,12 @@ def told(worlds: Sequence[World], attacker: Attacker, seed: int) -> Property:
 
 
 def _scores(seen: Mapping[Party, Array], has: Mapping[Party, Array], target: Party) -> Array:
-    """Ridge regression on everybody else's releases, asked about the target's, shape (worlds,)."""
+    """The discriminant of everybody else's releases, asked about the target's, shape (worlds,)."""
     others = [party for party in seen if party != target and seen[party].shape == seen[target].shape]
     if not others or not seen[target].size:
         return np.zeros(len(has[target]))
-    known = np.concatenate([seen[party] for party in others])
-    middle, spread = known.mean(axis=0), known.std(axis=0)
-    spread = np.where(spread > 0, spread, np.inf)
-    known, unknown = (known - middle) / spread, (seen[target] - middle) / spread
-    alike = known @ known.T
-    ridge = max(float(np.trace(alike)) / len(alike), 1e-9)
-    weights = np.linalg.solve(alike + ridge * np.eye(len(alike)), np.concatenate([has[p] for p in others]) * 2.0 - 1)
-    score: Array = unknown @ known.T @ weights
-    return score
+    known, there = (np.concatenate([part[party] for party in others]) for part in (seen, has))
+    return discriminant(known, there[:, None], seen[target])[0][:, 0]
 
 
 def _accuracy(scores: Array, there: Array) -> float:

@@ -70,19 +70,19 @@ def reconstruct(
         )
     rng = np.random.default_rng(seed)
     parametric = any(one.start is not None for party in parties for one in said[party])
-    world = Knowledge.of({party: prepared[party] for party in parties}, transfer, task, parametric=parametric)
-    surrogate = Surrogate(world.transfer)
+    knowledge = Knowledge.of({party: prepared[party] for party in parties}, transfer, task, parametric=parametric)
+    surrogate = Surrogate(knowledge.transfer)
     heard = {party: Heard.of(said[party], surrogate, makes[party], len(task.features)) for party in parties}
-    samples = {party: [(heard[party], world.blocks[party].some(SHADOW_DAYS, rng))] for party in parties}
-    attacks = {**direct(world), **learned(world, samples)}
-    number = min(days, *(len(blocks) for blocks in world.blocks.values()))
+    samples = {party: [(heard[party], knowledge.blocks[party].some(SHADOW_DAYS, rng))] for party in parties}
+    attacks = {**direct(knowledge), **learned(knowledge, samples)}
+    number = min(days, *(len(blocks) for blocks in knowledge.blocks.values()))
     order = rng.permutation(parties).tolist()
     other = dict(zip(order, [*order[1:], order[0]], strict=True))
     trials = {}
     for party in parties:
-        blocks = world.blocks[party].some(number, rng)
+        blocks = knowledge.blocks[party].some(number, rng)
         own, unrelated = (guesses(attacks, party, heard[who], blocks) for who in (party, other[party]))
         trials[party] = Trial(
-            blocks.truth, world.guess(party, party, blocks), world.habits(party, blocks), own, unrelated
+            blocks.truth, knowledge.guess(party, party, blocks), knowledge.habits(party, blocks), own, unrelated
         )
     return judged(trials, rng)

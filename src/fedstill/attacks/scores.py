@@ -46,14 +46,31 @@ def by_direction(told: Array, there: Array, shadows: Sequence[int], tested: Sequ
     shadows, tested:
         Which worlds, none in both.
     """
-    middle, spread = told[shadows].mean(axis=0), told[shadows].std(axis=0)
-    known, unknown = ((told[which] - middle) / np.where(spread > 0, spread, np.inf) for which in (shadows, tested))
+    score, length = discriminant(told[shadows], there[shadows], told[tested])
+    comparable: Array = score / np.maximum(length, _TINY)
+    return comparable
+
+
+def discriminant(known: Array, there: Array, unknown: Array) -> tuple[Array, Array]:
+    """Linear discriminants by ridge regression in the span of what is known, which has more columns than rows.
+
+    Parameters
+    ----------
+    known, unknown:
+        What was seen where it is known what was there, shape (s, f), and where it is asked for, (t, f).
+    there:
+        What was there, boolean, shape (s, n).
+
+    Returns
+    -------
+    Scores of what is asked for, (t, n), and the length of each discriminant, (n,).
+    """
+    middle, spread = known.mean(axis=0), known.std(axis=0)
+    known, unknown = ((part - middle) / np.where(spread > 0, spread, np.inf) for part in (known, unknown))
     alike = known @ known.T
     ridge = max(float(np.trace(alike)) / max(len(alike), 1), _TINY)
-    weights = np.linalg.solve(alike + ridge * np.eye(len(alike)), np.where(there[shadows], 1.0, -1.0))
-    length = np.sqrt(np.einsum("sn,st,tn->n", weights, alike, weights))
-    score: Array = unknown @ known.T @ weights / np.maximum(length, _TINY)
-    return score
+    weights = np.linalg.solve(alike + ridge * np.eye(len(alike)), np.where(there, 1.0, -1.0))
+    return unknown @ known.T @ weights, np.sqrt(np.einsum("sn,st,tn->n", weights, alike, weights))
 
 
 def by_loss(loss: Array, there: Array, shadows: Sequence[int], tested: Sequence[int]) -> Array:
@@ -70,46 +87,45 @@ Query = Callable[[Sequence[Said]], Array]
 """One number for each unit of a participant from what was seen in a world, shape (units,)."""
 
 
-def query(federation: Federation, target: Party, rows: Rows, units: Array) -> Query:
+def query(federation: Federation, target: Party, rows: Rows) -> Query:
     """How well what was seen fits each unit of a participant; zeros where it cannot be asked.
 
     Parameters
     ----------
     federation, target:
         The run, and whose rows they are.
-    rows, units:
-        All its rows, and the unit of each, shape (n,).
+    rows:
+        All its rows.
     """
-    of = np.unique(units, return_inverse=True)[1]
+    nothing = np.zeros(len(rows.block_means(np.zeros(len(rows)))))
     outputs, inputs = federation.task.outputs, federation.agreement.inputs
     surrogate = cache(lambda: _surrogate(inputs, rows.X))  # made where soft labels are met
 
     def fit(one: Said) -> Array:
         labels = one.release.labels
         if labels is not None and len(labels.values) == len(inputs):
-            return _loss(outputs, rows, tidy(outputs, surrogate() @ labels.values), of)
+            return _loss(outputs, rows, tidy(outputs, surrogate() @ labels.values))
         if not one.release.parameters or one.start is None:
-            return np.zeros(of.max() + 1)
+            return nothing
         model = federation.makes[target](seed=one.recipe.seed)
         if not isinstance(model, Parametric):
-            return np.zeros(of.max() + 1)
+            return nothing
         model = model.initialise(inputs.shape[1])
         if one.recipe.release is Kind.GRADIENTS:
-            return _slope(model, one, lambda: _loss(outputs, rows, model.predict(rows.X), of))
+            return _slope(model, one, lambda: _loss(outputs, rows, model.predict(rows.X)))
         model.set_parameters({**one.start, **one.release.parameters})
-        return _loss(outputs, rows, model.predict(rows.X), of)
+        return _loss(outputs, rows, model.predict(rows.X))
 
     def ask(said: Sequence[Said]) -> Array:
-        found: Array = np.mean([fit(one) for one in said], axis=0) if said else np.zeros(of.max() + 1)
+        found: Array = np.mean([fit(one) for one in said], axis=0) if said else nothing
         return found
 
     return ask
 
 
-def _loss(outputs: Outputs, rows: Rows, predicted: Array, of: Array) -> Array:
+def _loss(outputs: Outputs, rows: Rows, predicted: Array) -> Array:
     """Logarithm of the mean loss of each unit."""
-    each = losses(outputs, rows.y, predicted)
-    return np.asarray(np.log(np.bincount(of, each) / np.bincount(of) + _TINY))
+    return np.asarray(np.log(rows.block_means(losses(outputs, rows.y, predicted)) + _TINY))
 
 
 def _slope(model: Parametric, one: Said, loss: Callable[[], Array]) -> Array:

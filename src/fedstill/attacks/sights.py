@@ -69,7 +69,9 @@ def sight(federation: Federation, seen: Iterable[Event | Effect]) -> Sight:
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Teach):
                 lesson = effect.message
-                release = decoded.setdefault(lesson.payload, coder.decode(lesson.payload))
+                if lesson.payload not in decoded:  # most are taught the same
+                    decoded[lesson.payload] = coder.decode(lesson.payload)
+                release = decoded[lesson.payload]
                 taught[effect.to].append(Said(lesson.round, release, starts[effect.to], lesson.recipe))
                 starts[effect.to] = release.parameters or None
     return Sight(said, taught)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from fedstill.attacks.auditing import audit
 from fedstill.attacks.batches import batch_curve
-from fedstill.attacks.membership import Evidence, evidence, membership
+from fedstill.attacks.membership import evidence, membership
 from fedstill.attacks.properties import play_with, told
 from fedstill.attacks.reconstruction import reconstruct
 from fedstill.attacks.reports import AttackReport
+from fedstill.attacks.scores import query
 from fedstill.attacks.sights import ATTACKERS, Sight, sight
 from fedstill.attacks.worlds import play
 from fedstill.errors import ConfigError
@@ -19,6 +20,7 @@ from fedstill.federation import Federation
 from fedstill.labels import Party
 from fedstill.privacy.spending import Unit
 from fedstill.round import Effect, Event
+from fedstill.tasks.base import Prepared
 
 Attack = Literal["membership", "reconstruction", "property", "audit"]
 ATTACKS: tuple[Attack, ...] = get_args(Attack)
@@ -77,20 +79,23 @@ def attack(
         seed=seed,
         unit=federation.task.units[0],
     )
+    prepared = federation.prepare()
     if {"membership", "audit"} & set(attacks):
-        _of_units(federation, report, attacks, worlds // 2, seed, tick)
+        _of_units(federation, prepared, report, attacks, seed, tick)
     if "reconstruction" in attacks:
-        _reconstruct(federation, report, sight(federation, seen), seed)
+        _reconstruct(federation, prepared, report, sight(federation, seen), seed)
     if "property" in attacks:
         report.property = {}
         for name, change in federation.task.properties.items():
-            played = play_with(federation, change, worlds // 4, seed, lambda name=name: tick(name))  # type: ignore[misc]
+            played = play_with(federation, prepared, change, worlds // 4, seed, lambda name=name: tick(name))  # type: ignore[misc]
             report.property[name] = {by: told(played, attacker, seed) for by, attacker in ATTACKERS.items()}
     return report
 
 
-def _reconstruct(federation: Federation, report: AttackReport, seen: Sight, seed: int) -> None:
-    prepared, task, transfer = federation.prepare(), federation.task, federation.transfer
+def _reconstruct(
+    federation: Federation, prepared: Mapping[Party, Prepared], report: AttackReport, seen: Sight, seed: int
+) -> None:
+    task, transfer = federation.task, federation.transfer
     speak = [party for party, said in seen.said.items() if said]
     report.reconstruction = {}
     for by, attacker in ATTACKERS.items():
@@ -113,18 +118,16 @@ def effort(federation: Federation, attacks: Sequence[Attack], worlds: int) -> in
 
 def _of_units(
     federation: Federation,
+    prepared: Mapping[Party, Prepared],
     report: AttackReport,
     attacks: Sequence[Attack],
-    pairs: int,
     seed: int,
     tick: Callable[[str], None],
 ) -> None:
-    prepared = federation.prepare()
-    played = play(federation, prepared, pairs, seed, lambda: tick("membership"))
-    speak = {party: one for party, one in prepared.items() if any(world.sight.said[party] for world in played)}
-    found: dict[str, dict[Party, Evidence]] = {
-        by: evidence(federation, speak, played, attacker) for by, attacker in ATTACKERS.items()
-    }
+    played = play(federation, prepared, report.worlds // 2, seed, lambda: tick("membership"))
+    speak = [party for party in prepared if any(world.sight.said[party] for world in played)]
+    queries = {party: query(federation, party, prepared[party].site.rows) for party in speak}
+    found = {by: evidence(queries, played, attacker) for by, attacker in ATTACKERS.items()}
     if "membership" in attacks:
         report.membership = {by: membership(one, seed) for by, one in found.items()}
     if "audit" in attacks:

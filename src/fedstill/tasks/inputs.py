@@ -18,6 +18,9 @@ LAGS = tuple(range(1, 8))
 WARM_UP_DAYS = 9
 """Days before a row that its inputs may look back on: a lag of eight days, and the seven-day level a day earlier."""
 
+CALENDAR, AHEAD = ("minute_", "weekday_", "holiday"), ("covariate_", "change_of_")
+"""How names of inputs begin that no load is in: of the calendar, and of what is known in advance."""
+
 
 @dataclass(frozen=True, eq=False)
 class Table:

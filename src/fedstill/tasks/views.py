@@ -14,6 +14,7 @@ import numpy as np
 from fedstill.energy.known import MIN_KNOWN, RECENT_HOURS, Known
 from fedstill.labels import Array
 from fedstill.sites import View
+from fedstill.tasks.inputs import AHEAD, CALENDAR
 
 SATURDAY, SUNDAY, MONDAY = 5, 6, 0
 BACK_DAYS = 7
@@ -60,8 +61,8 @@ def view_of_items(X: Array, names: Sequence[str], block: Array | None) -> View:
     """The same columns of a transfer set's inputs X, shape (m, f), in units of the scale of each item's own site."""
     values = np.asarray(X, np.float64)
     place = {name: column for column, name in enumerate(names)}
-    calendar = [name for name in names if name.startswith(("minute_", "weekday_", "holiday"))]
-    ahead = [values[:, place[name]] for name in names if name.startswith(("covariate_", "change_of_"))]
+    calendar = [name for name in names if name.startswith(CALENDAR)]
+    ahead = [values[:, place[name]] for name in names if name.startswith(AHEAD)]
     recent = values[:, place[f"recent_{RECENT_HOURS}"] : place["recent_1"] + 1]
     level, base = recent.mean(axis=1), values[:, place["base"]]
     days = np.arange(len(X)) if block is None else block
