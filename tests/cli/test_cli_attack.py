@@ -32,6 +32,14 @@ def test_a_finished_run_is_attacked(run: Path, command: Command) -> None:
     assert json.loads(again.out) == kept
 
 
+def test_a_log_that_was_cut_off_before_anybody_answered_is_told(run: Path, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "federation.json").write_bytes((run / "federation.json").read_bytes())
+    (tmp_path / "events.log").write_bytes((run / "events.log").read_bytes()[:40])
+    told = command("attack", tmp_path, "--only", "reconstruction", "--quiet")
+    assert told.code == 0
+    assert "fewer than two answers in events.log" in told.out
+
+
 @pytest.mark.parametrize(
     ("folder", "words", "why"),
     [

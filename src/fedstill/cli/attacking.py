@@ -69,8 +69,9 @@ def _rows(found: AttackReport) -> Iterator[tuple[str, dict[str, str]]]:
         }
         for name, field in named.items():
             yield name, _shown(found.membership, field)
-    if found.reconstruction:
-        yield "reconstruction: error over a guess's", _shown(found.reconstruction, "mean")
+    if found.reconstruction is not None:
+        told = _shown(found.reconstruction, "mean") or {"coordinator": "fewer than two answers in events.log"}
+        yield "reconstruction: error over a guess's", told
     for point in found.reconstruction_by_days or ():
         yield (
             f"  were a first answer of {point.batch} {found.unit}{'s' * (point.batch > 1)}",
