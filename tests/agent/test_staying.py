@@ -205,3 +205,14 @@ def test_before_it_stays_a_run_that_cannot_be_reached_is_an_error(office: Office
     with pytest.raises(LinkDown):
         asyncio.run(take_part(office.home()))
     assert link.closed
+
+
+def test_who_took_part_before_waits_for_a_coordinator_that_is_away(office: Office, link: FakeLink) -> None:
+    """A participant that was killed may be started while its coordinator is started, too."""
+    home, told = office.home(), []
+    home.write("terms.json", FIRST.to_bytes())
+    begin(office, link, 1)
+    link.before = failing("terms", 3)
+    result = asyncio.run(take_part(home, patience=Patience(first_s=0.0), observe=told.append))
+    assert told[:3] == ["no connection (cut off); trying again"] * 3
+    assert (result.ended, result.why) == ("failed", "end of run 1")

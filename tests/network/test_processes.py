@@ -107,7 +107,7 @@ def test_killed_and_frozen_processes_end_with_the_same_models(tmp_path: Path, pr
     consortium.close()
     alpha = take_part(NAMES[0])
 
-    for process in (alpha, beta, gamma):  # who has never reached its coordinator does not wait for one
+    for process in (alpha, beta, gamma):  # who has never taken part does not wait for its coordinator
         process.until("round 1: asked")
     coordinator.kill()  # perhaps before it has heard the last one, perhaps after
     coordinator = serve()
@@ -117,10 +117,11 @@ def test_killed_and_frozen_processes_end_with_the_same_models(tmp_path: Path, pr
     gamma.until("round 3: asked")
     gamma.signal(signal.SIGSTOP)
     coordinator.kill()
-    coordinator = serve()
     alpha.kill()
-    gamma.signal(signal.SIGCONT)
     alpha = take_part(NAMES[0])
+    alpha.until("no connection")  # it has taken part before, and waits
+    coordinator = serve()
+    gamma.signal(signal.SIGCONT)
     for process in (alpha, beta, gamma):
         assert process.ends() == 0, "".join(process.said)
     coordinator.signal(signal.SIGTERM)

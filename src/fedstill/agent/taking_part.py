@@ -10,7 +10,7 @@ import msgspec
 
 from fedstill.agent.home import MAX_PAYLOAD_BYTES, Accepted, Home
 from fedstill.agent.journal import Journal
-from fedstill.agent.loop import Observe, Patience, closed, nobody, work
+from fedstill.agent.loop import Observe, Patience, closed, nobody, persist, work
 from fedstill.agent.pacing import Bucket, PacedLink
 from fedstill.agent.renewal import RenewingLink
 from fedstill.agent.worker import Contract, Worker
@@ -139,12 +139,21 @@ def worker_of(home: Home, contract: Contract) -> Worker:
 async def take_part(
     home: Home, *, accept: bool = False, patience: Patience | None = None, observe: Observe = nobody
 ) -> Result:
-    """Take part in the run that the coordinator serves, to its end. Raises what the parts above and below raise."""
+    """Take part in the run that the coordinator serves, to its end. Raises what the parts above and below raise.
+
+    Who has taken part before, and starts while its coordinator is away, waits for it; who never has, and may have been
+    given a wrong address, is told by LinkDown.
+    """
+    patience = patience or Patience()
     with home.held():
         link = connection(home)
+
+        async def first() -> Contract:
+            return await agreed(home, link, accept=accept)
+
         try:
-            contract = await agreed(home, link, accept=accept)
-            return await carry_out(home, contract, link, patience or Patience(), observe)
+            contract = await (first() if home.accepted is None else persist(first, patience, observe))
+            return await carry_out(home, contract, link, patience, observe)
         finally:
             await link.close()
 
